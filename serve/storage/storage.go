@@ -1,0 +1,164 @@
+// Package storage keeps bytes under keys. A [Backend] knows nothing of
+// registries: package meta decides which key means what.
+//
+// Keys are slash-separated paths without empty, "." or ".." elements, relative
+// to the root of the backend. What stands before the last slash is a
+// directory: it is made when something is put into it. Backends are listed in
+// folders beside this one; all of them pass storagetest.Run.
+package storage
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"strings"
+	"time"
+)
+
+// Backend is a place for bytes. Implementations are safe for concurrent use.
+// A missing key is an error for which errors.Is(err, fs.ErrNotExist) holds, a
+// malformed one is fs.ErrInvalid; a full device is [ErrFull], one that takes
+// no changes is [ErrReadOnly].
+type Backend interface {
+	// Stat tells about a key or a directory.
+	Stat(ctx context.Context, key string) (Info, error)
+
+	// Open opens a key for reading; a directory is fs.ErrInvalid. The reader
+	// is an *os.File where it can be. The caller closes it. It goes on
+	// reading what it opened when the key is replaced or removed meanwhile.
+	Open(ctx context.Context, key string) (io.ReadSeekCloser, Info, error)
+
+	// Create opens scratch under key, which nobody but the caller uses at the
+	// same time. With off 0 it begins anew; else what is there is kept up to
+	// off bytes and written on from there, and scratch that is missing or
+	// shorter is an error (fs.ErrNotExist, io.ErrUnexpectedEOF).
+	Create(ctx context.Context, key string, off int64) (Writer, error)
+
+	// List yields what is directly in dir, in bytewise order of names. A
+	// missing dir is fs.ErrNotExist. Entries that vanish meanwhile may or may
+	// not be yielded.
+	List(ctx context.Context, dir string) iter.Seq2[Entry, error]
+
+	// Rename moves a key, replacing what is under to, or a whole directory,
+	// to where nothing is. It is durable once both directories were synced.
+	Rename(ctx context.Context, from, to string) error
+
+	// Remove removes one key or one empty directory; a directory that is not
+	// empty is an error for which errors.Is(err, [ErrNotEmpty]) holds. It is
+	// durable once the directory it was in was synced.
+	Remove(ctx context.Context, key string) error
+}
+
+// Writer appends to scratch. It ends with Commit, Close or Cancel; after one
+// of these, Close and Cancel do nothing.
+type Writer interface {
+	io.Writer
+	io.ReaderFrom
+
+	// Sync makes what was written so far durable. Commit does it too; Sync
+	// lets a caller wait for the device before it takes a lock.
+	Sync() error
+
+	// Commit makes what was written durable and visible under key to, in one
+	// step: whatever was under to is seen until then, and after a crash it is
+	// either there or replaced as a whole. The scratch is gone, and so is its
+	// directory if nothing else is in it. When Commit fails, nothing is left
+	// of the scratch and to is what it was.
+	Commit(ctx context.Context, to string) error
+
+	// Close keeps the scratch for a later Create, not necessarily over a
+	// power cut.
+	Close() error
+
+	// Cancel removes the scratch, and its directory if nothing else is in it.
+	Cancel() error
+}
+
+// Info describes a key.
+type Info struct {
+	Size    int64
+	ModTime time.Time
+	Dir     bool
+}
+
+// Entry is a name in a directory. Dir follows symbolic links.
+type Entry struct {
+	Name string
+	Dir  bool
+}
+
+// Errors that every backend reports alike.
+var (
+	ErrFull     = errors.New("no space left")
+	ErrReadOnly = errors.New("storage takes no changes")
+	ErrNotEmpty = errors.New("directory not empty")
+)
+
+// Syncer is implemented by backends whose Rename and Remove are not durable
+// by themselves.
+type Syncer interface {
+	// Sync makes all renames into and out of dir and removals from dir
+	// durable. A missing dir is no error: its parents were changed later.
+	Sync(ctx context.Context, dir string) error
+}
+
+// Sync makes changes of names in dir durable; see [Syncer].
+func Sync(ctx context.Context, b Backend, dir string) error {
+	if s, ok := b.(Syncer); ok {
+		return s.Sync(ctx, dir)
+	}
+	return nil
+}
+
+// CaseFolder is implemented by backends that can tell that they take keys
+// differing only in case for the same.
+type CaseFolder interface{ FoldsCase() bool }
+
+// FoldsCase tells whether b takes keys that differ only in case for the same.
+func FoldsCase(b Backend) bool {
+	f, ok := b.(CaseFolder)
+	return ok && f.FoldsCase()
+}
+
+// Put stores data under key, durably and in one step. A crash may leave a file
+// that ends in ".tmp" beside it.
+func Put(ctx context.Context, b Backend, key string, data []byte) error {
+	w, err := b.Create(ctx, key+"."+rand.Text()+".tmp", 0)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(data); err != nil {
+		return errors.Join(err, w.Cancel())
+	}
+	return w.Commit(ctx, key)
+}
+
+// Get returns what is under key. More than most bytes are an error.
+func Get(ctx context.Context, b Backend, key string, most int64) ([]byte, Info, error) {
+	r, info, err := b.Open(ctx, key)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	defer r.Close()
+	if info.Size > most {
+		return nil, info, fmt.Errorf("%s: %d bytes, at most %d expected", key, info.Size, most)
+	}
+	buf := bytes.NewBuffer(make([]byte, 0, info.Size+bytes.MinRead))
+	if _, err := buf.ReadFrom(io.LimitReader(r, most)); err != nil {
+		return nil, info, fmt.Errorf("read %s: %w", key, err)
+	}
+	return buf.Bytes(), info, nil
+}
+
+// CheckKey returns fs.ErrInvalid with the reason unless key is well-formed.
+func CheckKey(key string) error {
+	if !fs.ValidPath(key) || key == "." || strings.ContainsAny(key, "\x00\\") {
+		return fmt.Errorf("key %q: %w", key, fs.ErrInvalid)
+	}
+	return nil
+}
