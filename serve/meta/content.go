@@ -1,0 +1,204 @@
+package meta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/storage"
+)
+
+// Blob returns the digest under which the bytes of a blob of the repository
+// are kept, fs.ErrNotExist if it is not a member. Whether the bytes are there
+// is for the caller to see.
+func (h *Repo) Blob(ctx context.Context, d oci.Digest) (oci.Digest, error) {
+	content, ok, err := h.r.blobs.get(d, h.blobLoader(ctx, d))
+	if err == nil && !ok {
+		err = fs.ErrNotExist
+	}
+	return content, err
+}
+
+// AddBlob makes a blob, whose bytes are kept under its own digest, a member
+// of the repository.
+func (h *Repo) AddBlob(ctx context.Context, d oci.Digest) error {
+	return h.r.blobs.change(d, h.blobLoader(ctx, d), func(old oci.Digest, had bool) (oci.Digest, bool, error) {
+		if had && old == d {
+			return d, true, nil
+		}
+		return d, true, storage.Put(ctx, h.m.backend, layerLink(h.r.name, d), []byte(d))
+	})
+}
+
+// RemoveBlob ends the membership of a blob, fs.ErrNotExist if there is none.
+func (h *Repo) RemoveBlob(ctx context.Context, d oci.Digest) error {
+	return h.r.blobs.change(d, h.blobLoader(ctx, d), func(_ oci.Digest, had bool) (oci.Digest, bool, error) {
+		if !had {
+			return "", false, fs.ErrNotExist
+		}
+		return "", false, h.m.removeLink(ctx, layerLink(h.r.name, d))
+	})
+}
+
+func (h *Repo) blobLoader(ctx context.Context, d oci.Digest) loader[oci.Digest] {
+	return func() (oci.Digest, bool, error) {
+		content, _, err := h.m.readLink(ctx, layerLink(h.r.name, d))
+		if err != nil && h.m.absent(err) {
+			return "", false, nil
+		}
+		return content, err == nil, err
+	}
+}
+
+// Manifest returns what is known of a manifest of the repository,
+// fs.ErrNotExist if it is not a member or its bytes are missing.
+func (h *Repo) Manifest(ctx context.Context, d oci.Digest) (Manifest, error) {
+	f, ok, err := h.r.manifests.get(d, h.manifestLoader(ctx, d))
+	if err == nil && !ok {
+		err = fs.ErrNotExist
+	}
+	return f, err
+}
+
+// AddManifest makes a manifest, whose bytes are stored already, a member of
+// the repository.
+func (h *Repo) AddManifest(ctx context.Context, d oci.Digest, f Manifest) error {
+	err := h.r.manifests.change(d, h.manifestLoader(ctx, d), func(old Manifest, had bool) (Manifest, bool, error) {
+		if had && old.Content == f.Content {
+			return f, true, nil
+		}
+		return f, true, storage.Put(ctx, h.m.backend, revisionLink(h.r.name, d), []byte(d))
+	})
+	if err != nil {
+		return err
+	}
+	h.r.presence.Lock()
+	defer h.r.presence.Unlock()
+	h.m.catalogue.set(h.r.name, true)
+	return nil
+}
+
+// RemoveManifest ends the membership of a manifest, fs.ErrNotExist if there
+// is none. A repository without manifests leaves the catalogue.
+func (h *Repo) RemoveManifest(ctx context.Context, d oci.Digest) error {
+	err := h.r.manifests.change(d, h.manifestLoader(ctx, d), func(_ Manifest, had bool) (Manifest, bool, error) {
+		if !had {
+			return Manifest{}, false, fs.ErrNotExist
+		}
+		return Manifest{}, false, h.m.removeLink(ctx, revisionLink(h.r.name, d))
+	})
+	if err != nil {
+		return err
+	}
+	h.r.presence.Lock()
+	defer h.r.presence.Unlock()
+	if has, err := h.m.hasManifest(ctx, h.r.name); err == nil && !has {
+		h.m.catalogue.set(h.r.name, false)
+	}
+	return nil
+}
+
+// Namers returns the manifests of the repository that name d as config, layer
+// or child, in order.
+func (h *Repo) Namers(ctx context.Context, d oci.Digest) ([]oci.Digest, error) {
+	return h.manifestsWhere(ctx, func(f Manifest) bool { return slices.Contains(f.Names, d) })
+}
+
+// Referrers returns the manifests of the repository whose subject is d, in
+// order.
+func (h *Repo) Referrers(ctx context.Context, d oci.Digest) ([]oci.Digest, error) {
+	return h.manifestsWhere(ctx, func(f Manifest) bool { return f.Subject == d })
+}
+
+func (h *Repo) manifestsWhere(ctx context.Context, is func(Manifest) bool) ([]oci.Digest, error) {
+	if err := h.loadManifests(ctx); err != nil {
+		return nil, err
+	}
+	var found []oci.Digest
+	h.r.manifests.each(func(d oci.Digest, f Manifest) {
+		if is(f) {
+			found = append(found, d)
+		}
+	})
+	slices.Sort(found)
+	return found, nil
+}
+
+func (h *Repo) loadManifests(ctx context.Context) error {
+	return h.r.manifests.all(func() (map[oci.Digest]Manifest, error) {
+		var mu sync.Mutex
+		found := map[oci.Digest]Manifest{}
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(readers)
+		err := h.m.linked(ctx, revisionDir(h.r.name), func(d oci.Digest) error {
+			group.Go(func() error {
+				f, ok, err := h.manifestLoader(ctx, d)()
+				if err == nil && ok {
+					mu.Lock()
+					defer mu.Unlock()
+					found[d] = f
+				}
+				return err
+			})
+			return ctx.Err()
+		})
+		return found, errors.Join(err, group.Wait())
+	})
+}
+
+func (h *Repo) manifestLoader(ctx context.Context, d oci.Digest) loader[Manifest] {
+	return func() (Manifest, bool, error) {
+		f, err := h.readManifest(ctx, d)
+		if err != nil && h.m.absent(err) {
+			return Manifest{}, false, nil
+		}
+		return f, err == nil, err
+	}
+}
+
+func (h *Repo) readManifest(ctx context.Context, d oci.Digest) (Manifest, error) {
+	content, _, err := h.m.readLink(ctx, revisionLink(h.r.name, d))
+	if err != nil {
+		return Manifest{}, err
+	}
+	raw, _, err := storage.Get(ctx, h.m.backend, BlobKey(content), oci.MaxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Manifest{}, fmt.Errorf("manifest %s of %s: %w: its data is missing", d, h.r.name, errDamaged)
+	}
+	if err != nil {
+		return Manifest{}, err
+	}
+	return h.describe(d, content, raw)
+}
+
+// describe tells what raw is. What no push would be allowed to bring in today
+// is still served as long as it has a type.
+func (h *Repo) describe(d, content oci.Digest, raw []byte) (Manifest, error) {
+	g, err := oci.ParseManifest("", raw)
+	if err == nil {
+		return Describe(content, raw, g), nil
+	}
+	if t := oci.MediaTypeOf(raw); t != "" {
+		return Manifest{Content: content, Size: int64(len(raw)), MediaType: t}, nil
+	}
+	return Manifest{}, fmt.Errorf("manifest %s of %s: %w: %w", d, h.r.name, errDamaged, err)
+}
+
+// Describe returns what is remembered of a manifest with these bytes, kept
+// under content.
+func Describe(content oci.Digest, raw []byte, g *oci.Graph) Manifest {
+	f := Manifest{
+		Content: content, Size: int64(len(raw)), MediaType: g.MediaType,
+		Names: g.Digests(), Artifact: g.ArtifactType, Annotations: g.Annotations,
+	}
+	if g.Subject != nil {
+		f.Subject = g.Subject.Digest
+	}
+	return f
+}

@@ -1,0 +1,69 @@
+package meta
+
+import (
+	"path"
+
+	"github.com/regctl/regctl/client/oci"
+)
+
+// The layout of registry:2, relative to the root directory. Every path of it
+// is made here and nowhere else.
+//
+//	docker/registry/v2/blobs/<alg>/<2 hex>/<hex>/data
+//	docker/registry/v2/repositories/<name>/
+//	  _layers/<alg>/<hex>/link                  the blob is a member of the repository
+//	  _manifests/revisions/<alg>/<hex>/link     so is the manifest
+//	  _manifests/tags/<tag>/current/link        where the tag points
+//	  _manifests/tags/<tag>/index/<alg>/<hex>/link  where it ever pointed
+//	  _uploads/<id>/data, startedat             an unfinished upload
+//
+// A link holds a digest without a newline. Its content counts, not its path:
+// registry:2 links a sha512 blob to data that it keeps under sha256.
+const (
+	root         = "docker/registry/v2"
+	repositories = root + "/repositories"
+
+	layers    = "_layers"
+	manifests = "_manifests"
+	uploads   = "_uploads"
+
+	// deleted ends the name of a directory that was renamed aside to be
+	// removed. registry:2 passes over it as it begins with "_".
+	deleted = ".deleted"
+
+	// databaseInUse marks a store whose links are not the truth: GitLab keeps
+	// them in a database.
+	databaseInUse = "docker/registry/lockfiles/database-in-use"
+)
+
+// BlobKey is where the bytes of a blob or manifest are kept.
+func BlobKey(d oci.Digest) string {
+	hex := d.Encoded()
+	return path.Join(root, "blobs", string(d.Algorithm()), hex[:2], hex, "data")
+}
+
+// UploadKey is where the bytes of an unfinished upload are kept.
+func UploadKey(repo, id string) string { return path.Join(repoDir(repo), uploads, id, "data") }
+
+// StartedAtKey is where registry:2 looks for the age of an upload.
+func StartedAtKey(repo, id string) string {
+	return path.Join(repoDir(repo), uploads, id, "startedat")
+}
+
+func repoDir(repo string) string { return path.Join(repositories, repo) }
+
+func layerDir(repo string) string                   { return path.Join(repoDir(repo), layers) }
+func layerLink(repo string, d oci.Digest) string    { return linkIn(layerDir(repo), d) }
+func revisionDir(repo string) string                { return path.Join(repoDir(repo), manifests, "revisions") }
+func revisionLink(repo string, d oci.Digest) string { return linkIn(revisionDir(repo), d) }
+
+func tagsDir(repo string) string      { return path.Join(repoDir(repo), manifests, "tags") }
+func tagDir(repo, tag string) string  { return path.Join(tagsDir(repo), tag) }
+func tagLink(repo, tag string) string { return path.Join(tagDir(repo, tag), "current", "link") }
+func tagIndexLink(repo, tag string, d oci.Digest) string {
+	return linkIn(path.Join(tagDir(repo, tag), "index"), d)
+}
+
+func linkIn(dir string, d oci.Digest) string {
+	return path.Join(dir, string(d.Algorithm()), d.Encoded(), "link")
+}

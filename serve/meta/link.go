@@ -1,0 +1,119 @@
+package meta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/storage"
+)
+
+// errDamaged marks what is there but says nothing: an empty link left by a
+// power cut, a link that is no digest. It counts as absent, so that serving
+// goes on and the next push heals it.
+var errDamaged = errors.New("damaged")
+
+// maxLink is more than any digest takes.
+const maxLink = 1 << 10
+
+// readLink returns the digest that a link holds.
+func (m *Meta) readLink(ctx context.Context, key string) (oci.Digest, storage.Info, error) {
+	data, info, err := storage.Get(ctx, m.backend, key, maxLink)
+	if err != nil {
+		return "", info, err
+	}
+	d, err := oci.ParseDigest(strings.TrimSpace(string(data)))
+	if err != nil {
+		return "", info, fmt.Errorf("link %s: %w: %w", key, errDamaged, err)
+	}
+	return d, info, nil
+}
+
+// absent tells whether err means that there is nothing of use. Damage is
+// reported once here, as nobody above hears of it.
+func (m *Meta) absent(err error) bool {
+	if errors.Is(err, errDamaged) {
+		m.log.Warn("passing over damage in the store; pushing again heals it", "error", err)
+		return true
+	}
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// removeLink removes a link durably, and the directory made for it.
+func (m *Meta) removeLink(ctx context.Context, key string) error {
+	if err := m.backend.Remove(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := storage.Sync(ctx, m.backend, path.Dir(key)); err != nil {
+		return err
+	}
+	m.removeEmpty(ctx, path.Dir(key))
+	return nil
+}
+
+// removeEmpty removes a directory if it is empty. That it stays is no error.
+func (m *Meta) removeEmpty(ctx context.Context, dir string) {
+	err := m.backend.Remove(ctx, dir)
+	if err != nil && !errors.Is(err, storage.ErrNotEmpty) && !errors.Is(err, fs.ErrNotExist) {
+		m.log.Debug("an empty directory stays", "dir", dir, "error", err)
+	}
+}
+
+// removeTree removes dir with all in it, one name at a time.
+func (m *Meta) removeTree(ctx context.Context, dir string) error {
+	for e, err := range m.backend.List(ctx, dir) {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		remove := m.backend.Remove
+		if e.Dir {
+			remove = m.removeTree
+		}
+		if err := remove(ctx, path.Join(dir, e.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := m.backend.Remove(ctx, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// linked yields the digests by which the links under dir (…/<alg>/<hex>/link)
+// are named. What is no digest is passed over.
+func (m *Meta) linked(ctx context.Context, dir string, yield func(oci.Digest) error) error {
+	for alg, err := range m.backend.List(ctx, dir) {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := oci.ParseAlgorithm(alg.Name); err != nil || !alg.Dir {
+			continue
+		}
+		for hex, err := range m.backend.List(ctx, path.Join(dir, alg.Name)) {
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			d, err := oci.ParseDigest(alg.Name + ":" + hex.Name)
+			if err != nil || !hex.Dir {
+				continue
+			}
+			if err := yield(d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

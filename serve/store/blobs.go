@@ -1,0 +1,152 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/meta"
+	"github.com/regctl/regctl/serve/storage"
+)
+
+// searched bounds how many repositories are asked for a blob that is mounted
+// from anywhere and was not seen lately.
+const searched = 1000
+
+// StatBlob implements [oci.Reader].
+func (s *Store) StatBlob(ctx context.Context, repo string, d oci.Digest) (oci.Descriptor, error) {
+	if err := checkRepoAndDigest(repo, d); err != nil {
+		return oci.Descriptor{}, err
+	}
+	r := s.meta.Open(repo)
+	defer r.Close()
+	defer s.blobs.RLock(string(d))()
+	_, info, err := s.statMember(ctx, r, d)
+	return oci.Descriptor{Digest: d, Size: info.Size}, translate(err, oci.BlobUnknown, at(repo, d))
+}
+
+// Blob implements [oci.Reader].
+func (s *Store) Blob(ctx context.Context, repo string, d oci.Digest) (oci.BlobReader, error) {
+	if err := checkRepoAndDigest(repo, d); err != nil {
+		return oci.BlobReader{}, err
+	}
+	r := s.meta.Open(repo)
+	defer r.Close()
+	defer s.blobs.RLock(string(d))()
+	content, err := r.Blob(ctx, d)
+	if err != nil {
+		return oci.BlobReader{}, translate(err, oci.BlobUnknown, at(repo, d))
+	}
+	f, info, err := s.backend.Open(ctx, meta.BlobKey(content))
+	if err != nil {
+		return oci.BlobReader{}, translate(err, oci.BlobUnknown, at(repo, d))
+	}
+	return oci.BlobReader{
+		ReadSeekCloser: f,
+		Descriptor:     oci.Descriptor{Digest: d, Size: info.Size},
+		ModTime:        info.ModTime,
+	}, nil
+}
+
+// statMember looks for a blob in a repository, its link and its bytes.
+func (s *Store) statMember(ctx context.Context, r *meta.Repo, d oci.Digest) (oci.Digest, storage.Info, error) {
+	content, err := r.Blob(ctx, d)
+	if err != nil {
+		return "", storage.Info{}, err
+	}
+	info, err := s.backend.Stat(ctx, meta.BlobKey(content))
+	return content, info, err
+}
+
+// MountBlob implements [oci.Writer].
+func (s *Store) MountBlob(ctx context.Context, repo, from string, d oci.Digest) (oci.Upload, error) {
+	if err := checkRepoAndDigest(repo, d); err != nil {
+		return nil, err
+	}
+	if from != "" {
+		if err := oci.CheckRepo(from); err != nil {
+			return nil, err
+		}
+	}
+	mounted, err := s.mount(ctx, repo, from, d)
+	if err != nil {
+		return nil, translate(err, oci.Unknown, "mount "+at(repo, d))
+	}
+	if mounted {
+		return nil, nil
+	}
+	return s.Upload(ctx, repo, "", oci.UploadOptions{Algorithm: d.Algorithm()})
+}
+
+// mount holds the digest from the look at the source until the link is made,
+// so that the bytes stay. It opens one repository at a time: see meta.Open.
+func (s *Store) mount(ctx context.Context, repo, from string, d oci.Digest) (bool, error) {
+	defer s.blobs.Lock(string(d))()
+	if held, err := s.isMember(ctx, repo, d); err != nil || held {
+		return held, err
+	}
+	found, err := s.findSource(ctx, from, d)
+	if err != nil || !found {
+		return false, err
+	}
+	r := s.meta.Open(repo)
+	defer r.Close()
+	return true, r.AddBlob(context.WithoutCancel(ctx), d)
+}
+
+// findSource tells whether a blob, kept under its own digest, is a member of
+// from, or of any repository if from is empty.
+func (s *Store) findSource(ctx context.Context, from string, d oci.Digest) (bool, error) {
+	if _, err := s.backend.Stat(ctx, meta.BlobKey(d)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	if from != "" {
+		return s.isMember(ctx, from, d)
+	}
+	if last, ok := s.seen.Get(d); ok {
+		if held, err := s.isMember(ctx, last, d); err != nil || held {
+			return held, err
+		}
+	}
+	n := 0
+	for name, err := range s.meta.Repos(ctx, "") {
+		if n++; err != nil || n > searched {
+			return false, err
+		}
+		if held, err := s.isMember(ctx, name, d); err != nil || held {
+			return held, err
+		}
+	}
+	return false, nil
+}
+
+func (s *Store) isMember(ctx context.Context, repo string, d oci.Digest) (bool, error) {
+	r := s.meta.Open(repo)
+	defer r.Close()
+	_, _, err := s.statMember(ctx, r, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// DeleteBlob implements [oci.Deleter].
+func (s *Store) DeleteBlob(ctx context.Context, repo string, d oci.Digest) error {
+	if err := checkRepoAndDigest(repo, d); err != nil {
+		return err
+	}
+	r := s.meta.Open(repo)
+	defer r.Close()
+	defer r.Pin(d, nil)()
+	if _, err := r.Blob(ctx, d); err != nil {
+		return translate(err, oci.BlobUnknown, at(repo, d))
+	}
+	if err := refuseNamed(ctx, r, d); err != nil {
+		return err
+	}
+	return translate(r.RemoveBlob(context.WithoutCancel(ctx), d), oci.BlobUnknown, at(repo, d))
+}

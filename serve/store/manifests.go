@@ -1,0 +1,259 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/meta"
+	"github.com/regctl/regctl/serve/storage"
+)
+
+// Resolve implements [oci.Reader].
+func (s *Store) Resolve(ctx context.Context, repo, ref string) (oci.Descriptor, error) {
+	r, d, err := s.open(ctx, repo, ref)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer r.Close()
+	f, err := r.Manifest(ctx, d)
+	return describe(d, f), translate(err, oci.ManifestUnknown, repo+"@"+string(d))
+}
+
+// Manifest implements [oci.Reader].
+func (s *Store) Manifest(ctx context.Context, repo, ref string) (oci.Manifest, error) {
+	r, d, err := s.open(ctx, repo, ref)
+	if err != nil {
+		return oci.Manifest{}, err
+	}
+	defer r.Close()
+	f, err := r.Manifest(ctx, d)
+	if err != nil {
+		return oci.Manifest{}, translate(err, oci.ManifestUnknown, at(repo, d))
+	}
+	raw, err := s.body(ctx, f.Content)
+	return oci.Manifest{Descriptor: describe(d, f), Raw: raw}, translate(err, oci.ManifestUnknown, at(repo, d))
+}
+
+// open opens a repository and finds the digest of ref in it, which need not
+// be there. The caller closes the repository if there is no error.
+func (s *Store) open(ctx context.Context, repo, ref string) (*meta.Repo, oci.Digest, error) {
+	if err := oci.CheckRepo(repo); err != nil {
+		return nil, "", err
+	}
+	if err := oci.CheckRef(ref); err != nil {
+		return nil, "", err
+	}
+	r := s.meta.Open(repo)
+	if oci.IsDigest(ref) {
+		return r, oci.Digest(ref), nil
+	}
+	tag, err := r.Tag(ctx, ref)
+	if err != nil {
+		r.Close()
+		return nil, "", translate(err, oci.ManifestUnknown, repo+":"+ref)
+	}
+	return r, tag.Digest, nil
+}
+
+func describe(d oci.Digest, f meta.Manifest) oci.Descriptor {
+	return oci.Descriptor{MediaType: f.MediaType, Digest: d, Size: f.Size}
+}
+
+// body returns the bytes of a manifest of at least one repository.
+func (s *Store) body(ctx context.Context, content oci.Digest) ([]byte, error) {
+	if raw, ok := s.bodies.get(content); ok {
+		return raw, nil
+	}
+	raw, _, err := storage.Get(ctx, s.backend, meta.BlobKey(content), oci.MaxManifest)
+	if err == nil {
+		s.bodies.add(content, raw)
+	}
+	return raw, err
+}
+
+// PutManifest implements [oci.Writer].
+func (s *Store) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.Descriptor, error) {
+	d, g, err := checkPut(repo, p)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	r := s.meta.Open(repo)
+	defer r.Close()
+	defer r.Pin(d, slices.DeleteFunc(g.Digests(), func(n oci.Digest) bool { return n == d }))()
+	if err := s.checkBlobs(ctx, r, g); err != nil {
+		return oci.Descriptor{}, err
+	}
+	if err := s.mayMove(ctx, r, d, p); err != nil {
+		return oci.Descriptor{}, err
+	}
+	ctx = context.WithoutCancel(ctx) // What is begun on disk is finished, whether the client waits or not.
+	if err := s.putBody(ctx, d, p.Raw); err != nil {
+		return oci.Descriptor{}, translate(err, oci.Unknown, "store manifest "+at(repo, d))
+	}
+	f := meta.Describe(d, p.Raw, g)
+	if err := r.AddManifest(ctx, d, f); err != nil {
+		return oci.Descriptor{}, translate(err, oci.Unknown, "link manifest "+at(repo, d))
+	}
+	for _, tag := range p.Tags {
+		if err := r.MoveTag(ctx, tag, d, p.NoOverwrite); err != nil {
+			return oci.Descriptor{}, tagExists(repo, tag, err)
+		}
+	}
+	return describe(d, f), nil
+}
+
+func tagExists(repo, tag string, err error) error {
+	if errors.Is(err, meta.ErrChanged) {
+		return &oci.Error{Code: oci.TagExists, Message: repo + ":" + tag + " exists and must not be overwritten", Err: err}
+	}
+	return translate(err, oci.Unknown, "move tag "+repo+":"+tag)
+}
+
+// checkPut checks everything that can be told from the request alone.
+func checkPut(repo string, p oci.Put) (oci.Digest, *oci.Graph, error) {
+	if err := oci.CheckRepo(repo); err != nil {
+		return "", nil, err
+	}
+	for _, tag := range p.Tags {
+		if err := oci.CheckTag(tag); err != nil {
+			return "", nil, err
+		}
+	}
+	if len(p.Raw) > oci.MaxManifest {
+		return "", nil, oci.Errorf(oci.ManifestTooLarge, "manifest of %d bytes, at most %d are accepted", len(p.Raw), oci.MaxManifest)
+	}
+	d := p.Digest
+	if d == "" {
+		d = digest.FromBytes(p.Raw)
+	} else if _, err := oci.ParseDigest(string(d)); err != nil {
+		return "", nil, err
+	}
+	if got := d.Algorithm().FromBytes(p.Raw); got != d {
+		return "", nil, oci.Errorf(oci.DigestInvalid, "the manifest received has digest %s, not %s", got, d)
+	}
+	g, err := oci.ParseManifest(p.MediaType, p.Raw)
+	return d, g, err
+}
+
+// checkBlobs makes sure that all blobs of a manifest are members of the
+// repository, bytes and all. Children of an index may be missing: it is sparse.
+func (s *Store) checkBlobs(ctx context.Context, r *meta.Repo, g *oci.Graph) error {
+	for _, b := range g.Blobs() {
+		_, _, err := s.statMember(ctx, r, b.Digest)
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return oci.Errorf(oci.ManifestBlobUnknown, "the manifest names %s, which is not in %s; push it first", b.Digest, r.Name())
+		}
+		return translate(err, oci.Unknown, "look for "+at(r.Name(), b.Digest))
+	}
+	return nil
+}
+
+// mayMove refuses early what MoveTag would refuse after the manifest is in.
+func (s *Store) mayMove(ctx context.Context, r *meta.Repo, d oci.Digest, p oci.Put) error {
+	if !p.NoOverwrite {
+		return nil
+	}
+	for _, tag := range p.Tags {
+		t, err := r.Tag(ctx, tag)
+		switch {
+		case err == nil && t.Digest != d:
+			return tagExists(r.Name(), tag, meta.ErrChanged)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return translate(err, oci.Unknown, "read tag "+tag)
+		}
+	}
+	return nil
+}
+
+// putBody stores the bytes of a manifest unless they are there and right.
+func (s *Store) putBody(ctx context.Context, d oci.Digest, raw []byte) error {
+	defer s.blobs.Lock(string(d))()
+	old, _, err := storage.Get(ctx, s.backend, meta.BlobKey(d), oci.MaxManifest)
+	if err != nil || !bytes.Equal(old, raw) {
+		if err := storage.Put(ctx, s.backend, meta.BlobKey(d), raw); err != nil {
+			return err
+		}
+	}
+	s.bodies.add(d, raw)
+	return nil
+}
+
+// DeleteTag implements [oci.Deleter].
+func (s *Store) DeleteTag(ctx context.Context, repo, tag string, was oci.Digest) error {
+	if err := oci.CheckRepo(repo); err != nil {
+		return err
+	}
+	if err := oci.CheckTag(tag); err != nil {
+		return err
+	}
+	r := s.meta.Open(repo)
+	defer r.Close()
+	err := r.RemoveTag(context.WithoutCancel(ctx), tag, was)
+	if errors.Is(err, meta.ErrChanged) {
+		return &oci.Error{Code: oci.TagMoved, Message: repo + ":" + tag + " does not point to " + string(was) + " any more", Err: err}
+	}
+	return translate(err, oci.ManifestUnknown, repo+":"+tag)
+}
+
+// DeleteManifest implements [oci.Deleter].
+func (s *Store) DeleteManifest(ctx context.Context, repo string, d oci.Digest) error {
+	if err := checkRepoAndDigest(repo, d); err != nil {
+		return err
+	}
+	r := s.meta.Open(repo)
+	defer r.Close()
+	defer r.Pin(d, nil)()
+	if _, err := r.Manifest(ctx, d); err != nil {
+		return translate(err, oci.ManifestUnknown, at(repo, d))
+	}
+	if err := refuseNamed(ctx, r, d); err != nil {
+		return err
+	}
+	tags, err := r.TagsOf(ctx, d)
+	if err != nil {
+		return translate(err, oci.Unknown, "list the tags of "+repo)
+	}
+	ctx = context.WithoutCancel(ctx)
+	for _, tag := range tags {
+		err := r.RemoveTag(ctx, tag, d)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, meta.ErrChanged) {
+			return translate(err, oci.Unknown, "remove tag "+repo+":"+tag)
+		}
+	}
+	return translate(r.RemoveManifest(ctx, d), oci.ManifestUnknown, at(repo, d))
+}
+
+// refuseNamed returns an error if a manifest of the repository names d: what
+// was accepted together stays together.
+func refuseNamed(ctx context.Context, r *meta.Repo, d oci.Digest) error {
+	namers, err := r.Namers(ctx, d)
+	if err != nil {
+		return translate(err, oci.Unknown, "read the manifests of "+r.Name())
+	}
+	if len(namers) > 0 {
+		return oci.Errorf(oci.Unsupported, "%s is needed by manifest %s of %s; delete that first", d, namers[0], r.Name())
+	}
+	return nil
+}
+
+// DeleteRepo implements [oci.Deleter].
+func (s *Store) DeleteRepo(ctx context.Context, repo string) error {
+	if err := oci.CheckRepo(repo); err != nil {
+		return err
+	}
+	found, err := s.meta.Remove(context.WithoutCancel(ctx), repo)
+	if err == nil && !found {
+		err = fs.ErrNotExist
+	}
+	s.dropSessions(repo)
+	return translate(err, oci.NameUnknown, repo)
+}

@@ -1,0 +1,369 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/meta"
+	"github.com/regctl/regctl/serve/storage"
+)
+
+const (
+	// idle bounds how many unfinished uploads keep their digest so far in
+	// memory; one that lost it reads its data again.
+	idle = 4096
+
+	// pieceSize is how much of an upload is read before it is written.
+	pieceSize = 256 << 10
+)
+
+var pieces = sync.Pool{New: func() any { b := make([]byte, pieceSize); return &b }}
+
+// session is an unfinished upload. All that it knows besides the data on disk
+// can be lost.
+type session struct {
+	repo, id, key string
+
+	mu        sync.Mutex
+	writer    *upload // The handle that has claimed it.
+	size      int64
+	algorithm digest.Algorithm
+	hash      hash.Hash // Over size bytes; nil if lost.
+	ended     bool
+}
+
+// upload is a handle on a session.
+type upload struct {
+	s      *Store
+	on     *session
+	start  int64
+	reopen func() (storage.Writer, error) // Opens the data for appending at start.
+	out    storage.Writer                 // Set once claimed.
+	ended  bool
+}
+
+// Upload implements [oci.Writer].
+func (s *Store) Upload(ctx context.Context, repo, id string, o oci.UploadOptions) (oci.Upload, error) {
+	if err := oci.CheckRepo(repo); err != nil {
+		return nil, err
+	}
+	if o.Algorithm == "" {
+		o.Algorithm = digest.SHA256
+	}
+	if _, err := oci.ParseAlgorithm(string(o.Algorithm)); err != nil {
+		return nil, err
+	}
+	if id == "" {
+		return s.begin(ctx, repo, o.Algorithm)
+	}
+	on, err := s.find(ctx, repo, id)
+	if err != nil {
+		return nil, err
+	}
+	start := on.received()
+	ctx = context.WithoutCancel(ctx)
+	reopen := func() (storage.Writer, error) { return s.backend.Create(ctx, on.key, start) }
+	return &upload{s: s, on: on, start: start, reopen: reopen}, nil
+}
+
+// begin makes a new upload, claimed by the handle returned. Its file is made
+// at once, so that it is found again after a restart.
+func (s *Store) begin(ctx context.Context, repo string, a digest.Algorithm) (*upload, error) {
+	id := uuid.NewString()
+	on := &session{repo: repo, id: id, key: meta.UploadKey(repo, id), algorithm: a, hash: a.Hash()}
+	ctx = context.WithoutCancel(ctx)
+	out, err := s.backend.Create(ctx, on.key, 0)
+	if err != nil {
+		return nil, translate(err, oci.Unknown, "begin an upload to "+repo)
+	}
+	if err := s.noteStart(ctx, on); err != nil {
+		return nil, errors.Join(translate(err, oci.Unknown, "begin an upload to "+repo), out.Cancel())
+	}
+	u := &upload{s: s, on: on, out: out}
+	on.writer = u
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sessions) >= idle {
+		s.forgetOneIdle()
+	}
+	s.sessions[id] = on
+	return u, nil
+}
+
+// find returns the session of an upload, from disk if memory does not have it.
+func (s *Store) find(ctx context.Context, repo, id string) (*session, error) {
+	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
+		return nil, unknownUpload(repo, id, nil)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if on := s.sessions[id]; on != nil {
+		if on.repo != repo {
+			return nil, unknownUpload(repo, id, nil)
+		}
+		return on, nil
+	}
+	key := meta.UploadKey(repo, id)
+	info, err := s.backend.Stat(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Dir {
+		return nil, unknownUpload(repo, id, err)
+	}
+	if err != nil {
+		return nil, translate(err, oci.BlobUploadUnknown, id)
+	}
+	on := &session{repo: repo, id: id, key: key, size: info.Size}
+	s.sessions[id] = on
+	return on, nil
+}
+
+func unknownUpload(repo, id string, err error) error {
+	return &oci.Error{Code: oci.BlobUploadUnknown, Message: fmt.Sprintf("no upload %.40q in %s; begin again", id, repo), Err: err}
+}
+
+// forgetOneIdle makes room. The caller holds s.mu.
+func (s *Store) forgetOneIdle() {
+	for id, on := range s.sessions {
+		on.mu.Lock()
+		free := on.writer == nil
+		on.mu.Unlock()
+		if free {
+			delete(s.sessions, id)
+			return
+		}
+	}
+}
+
+func (s *Store) forget(on *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sessions[on.id] == on {
+		delete(s.sessions, on.id)
+	}
+}
+
+// dropSessions forgets the uploads of a repository that was removed.
+func (s *Store) dropSessions(repo string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, on := range s.sessions {
+		if on.repo == repo {
+			delete(s.sessions, id)
+		}
+	}
+}
+
+func (on *session) received() int64 {
+	on.mu.Lock()
+	defer on.mu.Unlock()
+	return on.size
+}
+
+// ID implements [oci.Upload].
+func (u *upload) ID() string { return u.on.id }
+
+// Size implements [oci.Upload].
+func (u *upload) Size() int64 { return u.on.received() }
+
+// claim makes this handle the only one that writes.
+func (u *upload) claim() error {
+	if u.ended {
+		return unknownUpload(u.on.repo, u.on.id, fs.ErrClosed)
+	}
+	if u.out != nil {
+		return nil
+	}
+	u.on.mu.Lock()
+	defer u.on.mu.Unlock()
+	switch {
+	case u.on.ended:
+		return unknownUpload(u.on.repo, u.on.id, nil)
+	case u.on.writer != nil:
+		return oci.Errorf(oci.UploadBusy, "another request is writing to upload %s", u.on.id)
+	case u.on.size != u.start:
+		return oci.Errorf(oci.RangeInvalid, "upload %s has %d bytes, not %d", u.on.id, u.on.size, u.start)
+	}
+	out, err := u.reopen()
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) {
+		u.s.forget(u.on)
+		return unknownUpload(u.on.repo, u.on.id, err)
+	}
+	if err != nil {
+		return translate(err, oci.BlobUploadUnknown, "go on with upload "+u.on.id)
+	}
+	u.out, u.on.writer = out, u
+	return nil
+}
+
+// Write implements [oci.Upload].
+func (u *upload) Write(p []byte) (int, error) {
+	if err := u.claim(); err != nil {
+		return 0, err
+	}
+	n, err := u.out.Write(p)
+	u.on.mu.Lock()
+	defer u.on.mu.Unlock()
+	u.on.size += int64(n)
+	if u.on.hash != nil {
+		u.on.hash.Write(p[:n]) // Never fails: package hash.
+	}
+	if err != nil {
+		u.on.hash = nil
+		u.s.forget(u.on) // What is on disk is known again when it is looked at.
+	}
+	return n, translate(err, oci.BlobUploadUnknown, "write to upload "+u.on.id)
+}
+
+// ReadFrom implements [oci.Upload]. What was read before r failed is kept.
+func (u *upload) ReadFrom(r io.Reader) (total int64, err error) {
+	piece := pieces.Get().(*[]byte)
+	defer pieces.Put(piece)
+	for {
+		n, readErr := fill(r, *piece)
+		if n > 0 {
+			written, err := u.Write((*piece)[:n])
+			if total += int64(written); err != nil {
+				return total, err
+			}
+		}
+		switch {
+		case errors.Is(readErr, io.EOF):
+			return total, nil
+		case readErr != nil:
+			return total, readErr
+		}
+	}
+}
+
+// fill reads until p is full. Unlike io.ReadFull it passes on the errors of r
+// as they are, so that a body that was cut off is told from one that ended.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+// Commit implements [oci.Upload].
+func (u *upload) Commit(ctx context.Context, d oci.Digest) (oci.Descriptor, error) {
+	if _, err := oci.ParseDigest(string(d)); err != nil {
+		return oci.Descriptor{}, err
+	}
+	if err := u.claim(); err != nil {
+		return oci.Descriptor{}, err
+	}
+	got, err := u.digest(ctx, d.Algorithm())
+	if err != nil {
+		return oci.Descriptor{}, translate(err, oci.BlobUploadUnknown, "verify upload "+u.on.id)
+	}
+	if got != d {
+		return oci.Descriptor{}, errors.Join(
+			oci.Errorf(oci.DigestInvalid, "the %d bytes received have digest %s, not %s", u.on.size, got, d),
+			u.Cancel(ctx))
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := u.publish(ctx, d); err != nil {
+		return oci.Descriptor{}, errors.Join(translate(err, oci.BlobUploadUnknown, "store "+at(u.on.repo, d)), u.Cancel(ctx))
+	}
+	u.end()
+	u.s.seen.Add(d, u.on.repo)
+	return oci.Descriptor{Digest: d, Size: u.on.size}, nil
+}
+
+// digest returns the digest of all that was received.
+func (u *upload) digest(ctx context.Context, a digest.Algorithm) (oci.Digest, error) {
+	if u.on.hash != nil && u.on.algorithm == a {
+		return digest.NewDigest(a, u.on.hash), nil
+	}
+	f, _, err := u.s.backend.Open(ctx, u.on.key)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return a.FromReader(f)
+}
+
+// publish makes the data durable, then visible, then a member.
+func (u *upload) publish(ctx context.Context, d oci.Digest) error {
+	if err := u.out.Sync(); err != nil { // Before the lock: only this upload waits for its data.
+		return err
+	}
+	r := u.s.meta.Open(u.on.repo)
+	defer r.Close()
+	defer u.s.blobs.Lock(string(d))()
+	if err := u.s.removeStartedAt(ctx, u.on); err != nil {
+		return err
+	}
+	if err := u.out.Commit(ctx, meta.BlobKey(d)); err != nil {
+		return err
+	}
+	return r.AddBlob(ctx, d)
+}
+
+// Cancel implements [oci.Upload].
+func (u *upload) Cancel(ctx context.Context) error {
+	if u.ended {
+		return nil
+	}
+	if err := u.claim(); err != nil {
+		return err
+	}
+	defer u.end()
+	err := u.s.removeStartedAt(context.WithoutCancel(ctx), u.on)
+	return translate(errors.Join(err, u.out.Cancel()), oci.BlobUploadUnknown, "cancel upload "+u.on.id)
+}
+
+// Close implements [oci.Upload].
+func (u *upload) Close() error {
+	if u.ended {
+		return nil
+	}
+	u.ended = true
+	if u.out == nil {
+		return nil
+	}
+	err := u.out.Close()
+	u.on.mu.Lock()
+	defer u.on.mu.Unlock()
+	u.on.writer = nil
+	return translate(err, oci.BlobUploadUnknown, "keep upload "+u.on.id)
+}
+
+// end marks the upload as over for every handle.
+func (u *upload) end() {
+	u.ended = true
+	u.on.mu.Lock()
+	u.on.ended, u.on.writer = true, nil
+	u.on.mu.Unlock()
+	u.s.forget(u.on)
+}
+
+// noteStart writes down when an upload began, where registry:2 looks for it
+// when it purges uploads. It is of no other use, so it need not be durable.
+func (s *Store) noteStart(ctx context.Context, on *session) error {
+	w, err := s.backend.Create(ctx, meta.StartedAtKey(on.repo, on.id), 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, s.now().UTC().Format(time.RFC3339))
+	return errors.Join(err, w.Close())
+}
+
+func (s *Store) removeStartedAt(ctx context.Context, on *session) error {
+	err := s.backend.Remove(ctx, meta.StartedAtKey(on.repo, on.id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
