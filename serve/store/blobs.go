@@ -19,9 +19,9 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d oci.Digest) (oci.De
 	if err := checkRepoAndDigest(repo, d); err != nil {
 		return oci.Descriptor{}, err
 	}
+	defer s.blobs.RLock(string(d))()
 	r := s.meta.Open(repo)
 	defer r.Close()
-	defer s.blobs.RLock(string(d))()
 	_, info, err := s.statMember(ctx, r, d)
 	return oci.Descriptor{Digest: d, Size: info.Size}, translate(err, oci.BlobUnknown, at(repo, d))
 }
@@ -31,9 +31,9 @@ func (s *Store) Blob(ctx context.Context, repo string, d oci.Digest) (oci.BlobRe
 	if err := checkRepoAndDigest(repo, d); err != nil {
 		return oci.BlobReader{}, err
 	}
+	defer s.blobs.RLock(string(d))()
 	r := s.meta.Open(repo)
 	defer r.Close()
-	defer s.blobs.RLock(string(d))()
 	content, err := r.Blob(ctx, d)
 	if err != nil {
 		return oci.BlobReader{}, translate(err, oci.BlobUnknown, at(repo, d))

@@ -83,6 +83,7 @@ func (s *Store) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.De
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
+	defer s.blobs.Lock(string(d))()
 	r := s.meta.Open(repo)
 	defer r.Close()
 	defer r.Pin(d, slices.DeleteFunc(g.Digests(), func(n oci.Digest) bool { return n == d }))()
@@ -174,9 +175,9 @@ func (s *Store) mayMove(ctx context.Context, r *meta.Repo, d oci.Digest, p oci.P
 	return nil
 }
 
-// putBody stores the bytes of a manifest unless they are there and right.
+// putBody stores the bytes of a manifest unless they are there and right. The
+// caller holds the digest.
 func (s *Store) putBody(ctx context.Context, d oci.Digest, raw []byte) error {
-	defer s.blobs.Lock(string(d))()
 	old, _, err := storage.Get(ctx, s.backend, meta.BlobKey(d), oci.MaxManifest)
 	if err != nil || !bytes.Equal(old, raw) {
 		if err := storage.Put(ctx, s.backend, meta.BlobKey(d), raw); err != nil {

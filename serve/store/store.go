@@ -42,7 +42,9 @@ type Store struct {
 	details *lru.Cache[oci.Digest, detail]
 	seen    *lru.Cache[oci.Digest, string] // A repository that a blob was a member of: where to look first.
 
-	blobs meta.Locks // By digest: commit, mount, stat, open and removal of a blob's bytes.
+	// blobs locks the bytes of a blob by digest: for commit, mount, stat, open
+	// and removal. It is taken before a repository is opened, never after.
+	blobs meta.Locks
 
 	mu       sync.Mutex
 	sessions map[string]*session

@@ -299,9 +299,9 @@ func (u *upload) publish(ctx context.Context, d oci.Digest) error {
 	if err := u.out.Sync(); err != nil { // Before the lock: only this upload waits for its data.
 		return err
 	}
+	defer u.s.blobs.Lock(string(d))()
 	r := u.s.meta.Open(u.on.repo)
 	defer r.Close()
-	defer u.s.blobs.Lock(string(d))()
 	if err := u.s.removeStartedAt(ctx, u.on); err != nil {
 		return err
 	}
