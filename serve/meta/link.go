@@ -36,7 +36,7 @@ func (m *Meta) readLink(ctx context.Context, key string) (oci.Digest, storage.In
 // absent tells whether err means that there is nothing of use. Damage is
 // reported once here, as nobody above hears of it.
 func (m *Meta) absent(err error) bool {
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, errDamaged) || errors.Is(err, storage.ErrTooLarge) {
 		m.log.Warn("passing over damage in the store; pushing again heals it", "error", err)
 		return true
 	}

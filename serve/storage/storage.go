@@ -97,6 +97,7 @@ var (
 	ErrFull     = errors.New("no space left")
 	ErrReadOnly = errors.New("storage takes no changes")
 	ErrNotEmpty = errors.New("directory not empty")
+	ErrTooLarge = errors.New("larger than it can be")
 )
 
 // Syncer is implemented by backends whose Rename and Remove are not durable
@@ -138,7 +139,7 @@ func Put(ctx context.Context, b Backend, key string, data []byte) error {
 	return w.Commit(ctx, key)
 }
 
-// Get returns what is under key. More than most bytes are an error.
+// Get returns what is under key, [ErrTooLarge] if that is more than most bytes.
 func Get(ctx context.Context, b Backend, key string, most int64) ([]byte, Info, error) {
 	r, info, err := b.Open(ctx, key)
 	if err != nil {
@@ -146,7 +147,7 @@ func Get(ctx context.Context, b Backend, key string, most int64) ([]byte, Info, 
 	}
 	defer r.Close()
 	if info.Size > most {
-		return nil, info, fmt.Errorf("%s: %d bytes, at most %d expected", key, info.Size, most)
+		return nil, info, fmt.Errorf("%s: %w: %d bytes, at most %d expected", key, ErrTooLarge, info.Size, most)
 	}
 	buf := bytes.NewBuffer(make([]byte, 0, info.Size+bytes.MinRead))
 	if _, err := buf.ReadFrom(io.LimitReader(r, most)); err != nil {
