@@ -1,0 +1,135 @@
+package file
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"time"
+)
+
+const lockPoll = 250 * time.Millisecond
+
+// Locked is a held lock. It is given back by Unlock, or when the process ends.
+type Locked struct{ file *os.File }
+
+// HeldError says that another process has the lock, as it told of itself.
+type HeldError struct {
+	Host string // Empty if it cannot be told.
+	PID  int
+}
+
+func (e *HeldError) Error() string {
+	if e.Host == "" {
+		return "the store is in use by another process"
+	}
+	return fmt.Sprintf("the store is in use by process %d on host %s", e.PID, e.Host)
+}
+
+// holder is what the lock file says about who holds it.
+type holder struct {
+	Host string `json:"host"`
+	Boot string `json:"boot,omitempty"` // Tells a process from another with its number before a reboot.
+	PID  int    `json:"pid"`
+}
+
+// Lock makes this process the owner of the store in the directory root, which
+// must be there. Another owner is waited for, asking again when after fires
+// (time.After if nil), until the waits add up to wait; then the error is a
+// [HeldError], which wait 0 gives at once. Lock before [Open], which counts on
+// there being no other. Errors are storage.ErrReadOnly, storage.ErrFull,
+// errors.ErrUnsupported where there is no flock(2), and that of ctx.
+func Lock(ctx context.Context, root string, wait time.Duration, after func(time.Duration) <-chan time.Time) (*Locked, error) {
+	if after == nil {
+		after = time.After
+	}
+	f, err := openLock(root)
+	if err != nil {
+		return nil, fmt.Errorf("lock store %s: %w", root, refused(err))
+	}
+	if err := poll(ctx, f, wait, after); err != nil {
+		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(err, f.Close()))
+	}
+	if err := sign(f); err != nil {
+		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(refused(err), f.Close()))
+	}
+	return &Locked{f}, nil
+}
+
+// Unlock gives the lock back. The file stays: who waits has it open.
+func (l *Locked) Unlock() error { return l.file.Close() }
+
+func openLock(root string) (*os.File, error) {
+	owner, err := heir(OS{}, root, os.Geteuid())
+	if err != nil {
+		return nil, err
+	}
+	if err := makePrivate(OS{}, root, owner); err != nil {
+		return nil, err
+	}
+	name := path.Join(root, Private, "lock")
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil || owner == nil {
+		return f, err
+	}
+	if err := f.Chown(owner.uid, owner.gid); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func poll(ctx context.Context, f *os.File, wait time.Duration, after func(time.Duration) <-chan time.Time) error {
+	for {
+		ok, err := tryLock(f)
+		if err != nil || ok {
+			return err
+		}
+		if wait <= 0 {
+			return held(f.Name())
+		}
+		step := min(wait, lockPoll)
+		wait -= step
+		select {
+		case <-after(step):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), held(f.Name()))
+		}
+	}
+}
+
+// held says who holds the lock. What cannot be read is not told.
+func held(name string) *HeldError {
+	var h holder
+	data, err := os.ReadFile(name)
+	if err == nil {
+		err = json.Unmarshal(data, &h)
+	}
+	if err != nil {
+		return &HeldError{}
+	}
+	return &HeldError{Host: h.Host, PID: h.PID}
+}
+
+// sign writes who we are into the lock file.
+func sign(f *os.File) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	h := holder{Host: host, PID: os.Getpid()}
+	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		h.Boot = strings.TrimSpace(string(boot))
+	}
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err = f.WriteAt(append(data, '\n'), 0)
+	return err
+}
