@@ -1,0 +1,90 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/regctl/regctl/client/oci"
+)
+
+// getBlob leaves ranges and conditions to net/http, and the bytes to the
+// kernel where the registry gives it a file.
+func (h *Handler) getBlob(ctx context.Context, w *response, q *request) error {
+	b, err := h.reg.Blob(ctx, q.repo, q.digest)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	return serveContent(w, q, b.Descriptor, b.ReadSeekCloser)
+}
+
+// headBlob answers as getBlob does, but opens nothing. Ranges are for GET:
+// RFC 9110, 14.2.
+func (h *Handler) headBlob(ctx context.Context, w *response, q *request) error {
+	d, err := h.reg.StatBlob(ctx, q.repo, q.digest)
+	if err != nil {
+		return err
+	}
+	q.Header.Del("Range")
+	return serveContent(w, q, d, &sized{size: d.Size})
+}
+
+func serveContent(w *response, q *request, d oci.Descriptor, content io.ReadSeeker) error {
+	describe(w, d)
+	header := w.Header()
+	header.Set("Content-Type", "application/octet-stream")
+	header.Set("Cache-Control", "max-age=31536000, immutable")
+	c := &contentWriter{response: w}
+	http.ServeContent(c, q.Request, "", time.Time{}, content)
+	switch c.refused {
+	case 0:
+		return nil
+	case http.StatusRequestedRangeNotSatisfiable:
+		return oci.Errorf(oci.RangeInvalid, "no byte of the blob is in this range; it has %d", d.Size)
+	}
+	return &oci.Error{Code: oci.Unknown, Err: errors.New("blob cannot be sought")}
+}
+
+// contentWriter keeps [http.ServeContent] from writing errors in its own way.
+// ReadFrom comes from response, so that files still go out by the kernel.
+type contentWriter struct {
+	*response
+	refused int // The status that ServeContent wanted to fail with.
+}
+
+func (c *contentWriter) WriteHeader(status int) {
+	if status == http.StatusRequestedRangeNotSatisfiable || status >= http.StatusInternalServerError {
+		c.refused = status
+		return
+	}
+	c.response.WriteHeader(status)
+}
+
+func (c *contentWriter) Write(p []byte) (int, error) {
+	if c.refused != 0 {
+		return len(p), nil
+	}
+	return c.response.Write(p)
+}
+
+// sized stands for content of which only the size is asked.
+type sized struct{ size int64 }
+
+func (s *sized) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekEnd {
+		return s.size + offset, nil
+	}
+	return offset, nil
+}
+
+func (s *sized) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (h *Handler) deleteBlob(ctx context.Context, w *response, q *request) error {
+	if err := h.reg.DeleteBlob(ctx, q.repo, q.digest); err != nil {
+		return err
+	}
+	return empty(w, http.StatusAccepted)
+}

@@ -1,0 +1,259 @@
+// Package serve is a registry as a server: the HTTP API of the distribution
+// specification over any [oci.Registry], and the life of the process around
+// it.
+//
+// A request is parsed into a kind and names that were checked, a table leads
+// from the kind to a method that returns an error, and one place writes
+// errors. What the registry does with the names is none of this package's
+// business, and nothing else of the request reaches it.
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/regctl/regctl/client/oci"
+)
+
+// Options say how a [Handler] answers. The zero value works.
+type Options struct {
+	// Log takes what an operator must know, such as the causes of answers
+	// with status 500. Nil: nothing is logged.
+	Log *slog.Logger
+
+	// Access takes one line a request. Nil: none.
+	Access *slog.Logger
+
+	// Host is scheme and host as clients see them ("https://reg.example.com"),
+	// for the header Location. Empty: locations are paths.
+	Host string
+
+	// Headers are set on every answer.
+	Headers http.Header
+
+	// MaxTags and MaxRepos are the most names on a page. Default: 1000.
+	MaxTags, MaxRepos int
+
+	// Stall is how long a transfer may stand still. Default: one minute.
+	Stall time.Duration
+
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+}
+
+const (
+	defaultPage  = 1000
+	defaultStall = time.Minute
+)
+
+// Handler is the HTTP API of a registry. Make it with [NewHandler].
+type Handler struct {
+	reg      oci.Registry
+	o        Options
+	ids      string // Begins every request id that is made here.
+	count    atomic.Uint64
+	draining atomic.Bool
+}
+
+// NewHandler returns the HTTP API of reg. It is meant to be run by a [Server]:
+// other servers must have a WriteTimeout of o.Stall, or a client that stalls
+// is never thrown out.
+func NewHandler(reg oci.Registry, o Options) *Handler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxTags <= 0 {
+		o.MaxTags = defaultPage
+	}
+	if o.MaxRepos <= 0 {
+		o.MaxRepos = defaultPage
+	}
+	if o.Stall <= 0 {
+		o.Stall = defaultStall
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Host = strings.TrimSuffix(o.Host, "/")
+	headers := make(http.Header, len(o.Headers))
+	for name, values := range o.Headers {
+		for _, v := range values {
+			headers.Add(name, v)
+		}
+	}
+	o.Headers = headers
+	return &Handler{reg: reg, o: o, ids: rand.Text()[:8] + "-"}
+}
+
+// Drain makes /readyz say that the server wants no more traffic.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// methods leads from the kind of a request to what answers it.
+var methods = [...]func(*Handler, context.Context, *response, *request) error{
+	kindPing:           (*Handler).ping,
+	kindHealth:         (*Handler).ping,
+	kindReady:          (*Handler).ready,
+	kindOptions:        (*Handler).options,
+	kindBlobGet:        (*Handler).getBlob,
+	kindBlobHead:       (*Handler).headBlob,
+	kindBlobDelete:     (*Handler).deleteBlob,
+	kindManifestGet:    (*Handler).getManifest,
+	kindManifestHead:   (*Handler).headManifest,
+	kindManifestPut:    (*Handler).putManifest,
+	kindManifestDelete: (*Handler).deleteManifest,
+	kindUploadStart:    (*Handler).startUpload,
+	kindUploadChunk:    (*Handler).patchUpload,
+	kindUploadFinish:   (*Handler).finishUpload,
+	kindUploadStatus:   (*Handler).uploadStatus,
+	kindUploadCancel:   (*Handler).cancelUpload,
+	kindTags:           (*Handler).tags,
+	kindTagDetails:     (*Handler).tagDetails,
+	kindCatalog:        (*Handler).catalog,
+	kindReferrers:      (*Handler).referrers,
+	kindRepoDelete:     (*Handler).deleteRepo,
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	start := h.o.Now()
+	w := &response{ResponseWriter: rw, now: h.o.Now, stall: h.o.Stall, renewed: start}
+	caller := oci.Caller{Addr: clientAddr(r), RequestID: h.requestID(r), UserAgent: clip(r.UserAgent(), 256)}
+	ctx := oci.WithCaller(r.Context(), caller)
+	q, err := parse(r)
+	if r.Body != http.NoBody && r.Body != nil {
+		r.Body = newBody(r, w)
+	}
+	defer h.access(ctx, w, q, caller, start)
+	defer func() {
+		if p := recover(); p != nil {
+			h.recovered(ctx, w, q, p)
+		}
+	}()
+	header := rw.Header()
+	for name, values := range h.o.Headers {
+		header[name] = values
+	}
+	if strings.HasPrefix(r.URL.Path, "/v2") {
+		header.Set("Docker-Distribution-Api-Version", "registry/2.0")
+	}
+	if err == nil {
+		err = methods[q.kind](h, ctx, w, q)
+	}
+	if err != nil {
+		h.fail(ctx, w, q, err)
+	}
+}
+
+// recovered ends a request whose handling panicked. The process lives on.
+func (h *Handler) recovered(ctx context.Context, w *response, q *request, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p) // Asked for by fail: net/http cuts the connection.
+	}
+	h.o.Log.LogAttrs(ctx, slog.LevelError, "panic while handling a request",
+		slog.String("request", oci.CallerFrom(ctx).RequestID), slog.String("method", clip(q.Method, 16)),
+		slog.String("path", clip(q.URL.EscapedPath(), 512)), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	h.fail(ctx, w, q, oci.Unknown)
+}
+
+// statusGone stands in the log where the client did not wait for the answer.
+const statusGone = 499
+
+func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Caller, start time.Time) {
+	log := h.o.Access
+	if log == nil || !log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	status := w.status
+	if w.gone || w.err != nil {
+		status = statusGone
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs,
+		slog.String("method", clip(q.Method, 16)),
+		slog.String("path", clip(q.URL.EscapedPath(), 512)),
+		slog.Int("status", status),
+		slog.Int64("bytes", w.bytes),
+		slog.Duration("duration", h.o.Now().Sub(start)),
+		slog.String("client", c.Addr),
+		slog.String("agent", c.UserAgent),
+		slog.String("request", c.RequestID))
+	if q.kind != kindNone && q.repo != "" {
+		attrs = append(attrs, slog.String("repo", q.repo))
+	}
+	if w.err != nil {
+		attrs = append(attrs, slog.String("error", w.err.Error()))
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+}
+
+// requestID is the client's own if it is well-formed, else a new one.
+func (h *Handler) requestID(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); isToken(id, 64) {
+		return id
+	}
+	return h.ids + strconv.FormatUint(h.count.Add(1), 36)
+}
+
+func clientAddr(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}
+
+// ping answers GET /v2/, as docker login and every client begin with it.
+func (h *Handler) ping(_ context.Context, w *response, _ *request) error {
+	return writeJSON(w, "application/json", []byte("{}"))
+}
+
+func (h *Handler) ready(ctx context.Context, w *response, q *request) error {
+	if h.draining.Load() {
+		return oci.Errorf(oci.Unavailable, "the server is stopping")
+	}
+	return h.ping(ctx, w, q)
+}
+
+func (h *Handler) options(_ context.Context, w *response, q *request) error {
+	w.Header().Set("Allow", q.form.allow(""))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// location is a path on this server as it goes into the header Location.
+func (h *Handler) location(parts ...string) string {
+	return h.o.Host + "/v2/" + strings.Join(parts, "")
+}
+
+// empty answers with a status and no body.
+func empty(w *response, status int) error {
+	if status != http.StatusNoContent {
+		w.Header().Set("Content-Length", "0")
+	}
+	w.WriteHeader(status)
+	return nil
+}
+
+// writeJSON answers 200 with a body that is ready. What goes wrong from here on
+// is kept in w: there is nobody left to tell.
+func writeJSON(w *response, contentType string, body []byte) error {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
+	return nil
+}

@@ -1,0 +1,156 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	headerTimeout = 30 * time.Second
+	idleTimeout   = 3 * time.Minute
+	maxHeader     = 64 << 10
+	defaultDrain  = time.Minute
+)
+
+// AddrInUseError says that another process listens on Addr.
+type AddrInUseError struct {
+	Addr string
+	Err  error
+}
+
+// Error names the address.
+func (e *AddrInUseError) Error() string { return e.Addr + " is in use" }
+
+// Unwrap returns what the system said.
+func (e *AddrInUseError) Unwrap() error { return e.Err }
+
+// Server runs a handler on listeners until it is told to stop. Its zero value
+// but for Handler works.
+type Server struct {
+	Handler http.Handler
+
+	// Log takes what an operator must know. Nil: nothing is logged.
+	Log *slog.Logger
+
+	// Stall must be that of the handler; see [Options]. Default: one minute.
+	Stall time.Duration
+
+	// HeaderTimeout is how long a request may take to tell what it wants.
+	// Default: 30 seconds.
+	HeaderTimeout time.Duration
+
+	// DrainTimeout is how long requests under way may take to finish once the
+	// server is to stop; then they are cut. Default: one minute.
+	DrainTimeout time.Duration
+}
+
+// Listen opens the addresses, all or none. An IPv6 address on a machine that
+// has no IPv6 is passed over, with a line at level debug, as long as another
+// one remains.
+// Errors: [*AddrInUseError] and those of [net.Listen].
+func Listen(ctx context.Context, addrs []string, log *slog.Logger) ([]net.Listener, error) {
+	var open []net.Listener
+	var missing error
+	for _, addr := range addrs {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		switch {
+		case err == nil:
+			open = append(open, l)
+		case noIPv6(addr, err):
+			missing = err
+			if log != nil {
+				log.LogAttrs(ctx, slog.LevelDebug, "no IPv6 here, going on without", slog.String("addr", addr))
+			}
+		default:
+			closeAll(open)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return nil, &AddrInUseError{Addr: addr, Err: err}
+			}
+			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		}
+	}
+	if len(open) == 0 {
+		return nil, errors.Join(errors.New("no address to listen on"), missing)
+	}
+	return open, nil
+}
+
+// noIPv6 tells whether err means that addr is of a protocol this machine does
+// not have.
+func noIPv6(addr string, err error) bool {
+	host, _, splitErr := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return splitErr == nil && ip != nil && ip.To4() == nil &&
+		(errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT))
+}
+
+func closeAll(ls []net.Listener) {
+	for _, l := range ls {
+		l.Close()
+	}
+}
+
+// Serve answers on all of ls until ctx ends, then stops accepting and lets
+// what is under way finish; it returns nil after that. It closes ls. An error
+// is one of accepting: the server has stopped then as well.
+func (s *Server) Serve(ctx context.Context, ls []net.Listener) error {
+	log := s.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	// Requests outlive ctx: they are drained, not cancelled.
+	base := context.WithoutCancel(ctx)
+	srv := &http.Server{
+		Handler:           s.Handler,
+		ReadHeaderTimeout: or(s.HeaderTimeout, headerTimeout),
+		WriteTimeout:      or(s.Stall, defaultStall),
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+	failed := make(chan error, len(ls))
+	var running sync.WaitGroup
+	for _, l := range ls {
+		running.Go(func() {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.drain(base, srv, log)
+	running.Wait()
+	return err
+}
+
+func (s *Server) drain(ctx context.Context, srv *http.Server, log *slog.Logger) {
+	if d, ok := s.Handler.(interface{ Drain() }); ok {
+		d.Drain()
+	}
+	limit := or(s.DrainTimeout, defaultDrain)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		log.LogAttrs(ctx, slog.LevelWarn, "requests were still under way and have been cut", slog.Duration("after", limit))
+		srv.Close()
+	}
+}
+
+func or(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
