@@ -29,6 +29,10 @@ type Options struct {
 	Now    func() time.Time // Default: time.Now.
 	Bodies int64            // Bytes of manifests kept in memory. Default: 16 MiB.
 	Budget int64            // See [meta.Options].
+
+	// SparseImages accepts images whose blobs are not all in the repository.
+	// Indexes may always be sparse.
+	SparseImages bool
 }
 
 // Store is an [oci.Registry] that keeps what it is given in a
@@ -38,6 +42,7 @@ type Store struct {
 	meta    *meta.Meta
 	log     *slog.Logger
 	now     func() time.Time
+	sparse  bool
 	bodies  *bodies
 	details *lru.Cache[oci.Digest, detail]
 	seen    *lru.Cache[oci.Digest, string] // A repository that a blob was a member of: where to look first.
@@ -77,7 +82,7 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Store, error) {
 		return nil, err
 	}
 	return &Store{
-		backend: b, meta: m, log: o.Log, now: o.Now, bodies: newBodies(o.Bodies),
+		backend: b, meta: m, log: o.Log, now: o.Now, sparse: o.SparseImages, bodies: newBodies(o.Bodies),
 		details: details, seen: seen, sessions: map[string]*session{},
 	}, nil
 }
