@@ -68,47 +68,54 @@ func (r *memoryRepo) detail(tag string) oci.TagDetail {
 	t := r.tags[tag]
 	top := r.manifests[t.digest]
 	detail := oci.TagDetail{Tag: tag, Manifest: top.Descriptor, Pushed: t.pushed}
-	sizes := map[oci.Digest]int64{}
-	var visit func(d oci.Descriptor)
-	visit = func(d oci.Descriptor) {
-		found, ok := r.manifests[d.Digest]
-		if _, seen := sizes[d.Digest]; seen || !ok {
-			return
-		}
-		sizes[d.Digest] = found.Descriptor.Size
-		for _, b := range found.graph.Blobs() {
-			sizes[b.Digest] = b.Size
-		}
-		if !found.graph.IsIndex() {
-			r.addConfig(&detail, found.graph.Config.Digest)
-		}
-		for _, child := range found.graph.Manifests {
-			visit(child)
-		}
-	}
-	visit(top.Descriptor)
-	for _, size := range sizes {
-		detail.Size += size
-	}
+	r.describe(&detail, top.Descriptor, map[oci.Digest]bool{})
 	return detail
 }
 
-// addConfig adds what the config of an image tells. The newest image tells
-// when an index was built.
-func (r *memoryRepo) addConfig(detail *oci.TagDetail, d oci.Digest) {
+// describe adds to detail what is known of a manifest and of what it names,
+// each once: what is shared moves once. The newest image tells when an index
+// was built.
+func (r *memoryRepo) describe(detail *oci.TagDetail, d oci.Descriptor, seen map[oci.Digest]bool) {
+	found, ok := r.manifests[d.Digest]
+	if !ok || seen[d.Digest] {
+		return
+	}
+	seen[d.Digest] = true
+	detail.Size += found.Descriptor.Size
+	for _, child := range found.graph.Manifests {
+		r.describe(detail, child, seen)
+	}
+	if found.graph.IsIndex() {
+		return
+	}
+	for _, b := range append([]oci.Descriptor{found.graph.Config}, found.graph.Layers...) {
+		if !seen[b.Digest] {
+			seen[b.Digest] = true
+			detail.Size += b.Size
+		}
+	}
+	created, runsOn := readConfig(r.blobs[found.graph.Config.Digest])
+	if created.After(detail.Created) {
+		detail.Created = created
+	}
+	if d.Platform != nil {
+		runsOn = *d.Platform
+	}
+	if runsOn.OS != "" && runsOn.OS != "unknown" { // BuildKit's attestations run on "unknown".
+		detail.Platforms = append(detail.Platforms, runsOn)
+	}
+}
+
+// readConfig returns what the config of an image tells; zero if it is no such.
+func readConfig(data []byte) (created time.Time, runsOn oci.Platform) {
 	var config struct {
 		oci.Platform
 		Created time.Time `json:"created"`
 	}
-	if json.Unmarshal(r.blobs[d], &config) != nil {
-		return
+	if json.Unmarshal(data, &config) != nil {
+		return time.Time{}, oci.Platform{}
 	}
-	if config.Created.After(detail.Created) {
-		detail.Created = config.Created
-	}
-	if config.OS != "" || config.Architecture != "" {
-		detail.Platforms = append(detail.Platforms, config.Platform)
-	}
+	return config.Created, config.Platform
 }
 
 func (m *memory) Referrers(_ context.Context, repo string, d oci.Digest, artifactType string) iter.Seq2[oci.Descriptor, error] {
