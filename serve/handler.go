@@ -128,9 +128,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	caller := oci.Caller{Addr: clientAddr(r), RequestID: h.requestID(r), UserAgent: clip(r.UserAgent(), 256)}
 	ctx := oci.WithCaller(r.Context(), caller)
 	q, err := parse(r)
-	if r.Body != http.NoBody && r.Body != nil {
-		r.Body = newBody(r, w)
-	}
+	q.body = newBody(r, w)
 	defer h.access(ctx, w, q, caller, start)
 	defer func() {
 		if p := recover(); p != nil {

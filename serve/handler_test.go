@@ -93,7 +93,9 @@ func (s *server) do(method, path, body string, headers ...string) answer {
 		s.t.Fatal(err)
 	}
 	for i := 0; i < len(headers); i += 2 {
-		r.Header.Add(headers[i], headers[i+1])
+		if headers[i] != "" {
+			r.Header.Add(headers[i], headers[i+1])
+		}
 	}
 	res, err := client.RoundTrip(r)
 	if err != nil {

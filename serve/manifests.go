@@ -139,15 +139,17 @@ func putTags(query url.Values) ([]string, error) {
 func readManifest(q *request) ([]byte, error) {
 	tooLarge := oci.Errorf(oci.ManifestTooLarge, "a manifest may have at most %d bytes", oci.MaxManifest)
 	if q.ContentLength > oci.MaxManifest {
+		q.body.drain(oci.MaxManifest * 2)
 		return nil, tooLarge
 	}
 	var buf bytes.Buffer
 	buf.Grow(int(min(max(q.ContentLength, 0), 64<<10)) + bytes.MinRead)
-	n, err := buf.ReadFrom(io.LimitReader(q.Body, oci.MaxManifest+1))
+	n, err := buf.ReadFrom(io.LimitReader(q.body, oci.MaxManifest+1))
 	switch {
 	case err != nil:
 		return nil, &oci.Error{Code: oci.SizeInvalid, Message: "the body of the request ended early", Err: err}
 	case n > oci.MaxManifest:
+		q.body.drain(oci.MaxManifest)
 		return nil, tooLarge
 	}
 	return buf.Bytes(), nil

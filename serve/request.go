@@ -116,6 +116,10 @@ type request struct {
 	target
 	kind   kind
 	digest oci.Digest // Empty if ref is a tag or an upload's id.
+
+	// body is the one to read. The Body of Request stays what it was:
+	// net/http looks at it when the handler is done.
+	body *body
 }
 
 // parse takes r apart. It returns a request even with an error, so that there

@@ -108,7 +108,7 @@ func (w *response) pause() time.Duration { return min(time.Second, w.stall/8) }
 // body is the body of a request, under a deadline that is renewed while bytes
 // arrive.
 type body struct {
-	io.ReadCloser
+	r       io.Reader
 	w       *response
 	renewed time.Time
 	ended   bool
@@ -118,7 +118,7 @@ type body struct {
 // newBody puts the body of r under a deadline at once: net/http reads on when
 // the handler has not read it all.
 func newBody(r *http.Request, w *response) *body {
-	b := &body{ReadCloser: r.Body, w: w, ended: r.Body == nil || r.Body == http.NoBody}
+	b := &body{r: r.Body, w: w, ended: r.Body == nil || r.Body == http.NoBody}
 	b.renew()
 	return b
 }
@@ -129,7 +129,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, b.end()
 	}
 	b.renew()
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.r.Read(p)
 	if err != nil {
 		b.ended = true
 		if err != io.EOF {
@@ -148,6 +148,10 @@ func (b *body) end() error {
 	}
 	return io.EOF
 }
+
+// drain reads on without keeping anything, up to most bytes. Clients that are
+// answered while they still send may see a broken connection instead.
+func (b *body) drain(most int64) { _, _ = io.CopyN(io.Discard, b, most) }
 
 func (b *body) renew() {
 	if b.ended {

@@ -148,22 +148,22 @@ func (h *Handler) receiveChunk(ctx context.Context, w *response, q *request, up 
 // receive appends the body to up. Size is what the body must have; negative if
 // the client did not say. What arrived is kept in any case.
 func receive(q *request, up oci.Upload, size int64) error {
-	if q.Body == nil || q.Body == http.NoBody {
+	if q.body.ended && size <= 0 {
 		return nil
 	}
-	from := io.Reader(q.Body)
+	from := io.Reader(q.body)
 	if size >= 0 {
-		from = io.LimitReader(q.Body, size)
+		from = io.LimitReader(q.body, size)
 	}
 	n, err := up.ReadFrom(from)
-	if b, ok := q.Body.(*body); ok && b.err != nil {
-		return &oci.Error{Code: oci.BlobUploadInvalid, Err: b.err,
+	if q.body.err != nil {
+		return &oci.Error{Code: oci.BlobUploadInvalid, Err: q.body.err,
 			Message: "the body of the request ended early; what arrived is kept, ask for the state of the upload"}
 	}
 	switch {
 	case err != nil:
 		return err
-	case size >= 0 && n < size || moreIn(q.Body, size):
+	case size >= 0 && n < size || moreIn(q.body, size):
 		return oci.Errorf(oci.SizeInvalid, "Content-Range announces %d bytes, the body has another length", size)
 	}
 	return nil
