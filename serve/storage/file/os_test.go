@@ -6,6 +6,7 @@ import (
 
 	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/file"
+	"github.com/regctl/regctl/serve/storage/storagetest"
 )
 
 func open(t testing.TB, root string, o file.Options) *file.Backend {
@@ -33,4 +34,8 @@ func TestReadersAreFiles(t *testing.T) {
 	if info.Size != 4 {
 		t.Errorf("size %d, want 4", info.Size)
 	}
+}
+
+func TestBackend(t *testing.T) {
+	storagetest.Run(t, func(t testing.TB) storage.Backend { return open(t, t.TempDir(), file.Options{}) })
 }
