@@ -55,7 +55,7 @@ func (s *Store) tagDetail(ctx context.Context, repo, tag string) (oci.TagDetail,
 	if err != nil {
 		return oci.TagDetail{}, translate(err, oci.ManifestUnknown, repo+":"+tag)
 	}
-	d, err := s.detail(ctx, r, t.Digest, f, 0)
+	d, err := s.detail(ctx, r, t.Digest, f)
 	return oci.TagDetail{
 		Tag: tag, Manifest: describe(t.Digest, f), Pushed: t.Moved,
 		Size: d.size, Created: d.created, Platforms: d.platforms,
@@ -65,79 +65,88 @@ func (s *Store) tagDetail(ctx context.Context, repo, tag string) (oci.TagDetail,
 // maxDepth bounds indexes within indexes.
 const maxDepth = 8
 
-// detail describes a manifest of an open repository. What is sparse or cannot
-// be read adds nothing; only what is whole is remembered.
-func (s *Store) detail(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest, depth int) (detail, error) {
+// detail describes a manifest of an open repository. Only what is whole is
+// remembered.
+func (s *Store) detail(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest) (detail, error) {
 	if known, ok := s.details.Get(d); ok {
 		return known, nil
 	}
-	raw, err := s.body(ctx, f.Content)
+	w := detailWalk{s: s, r: r, seen: map[oci.Digest]bool{}, whole: true}
+	err := w.manifest(ctx, d, f, 0)
+	if err == nil && w.whole {
+		s.details.Add(d, w.sum)
+	}
+	return w.sum, err
+}
+
+// detailWalk adds up a manifest with all it names, each digest once.
+type detailWalk struct {
+	s     *Store
+	r     *meta.Repo
+	seen  map[oci.Digest]bool
+	sum   detail
+	whole bool // Nothing was missing.
+}
+
+func (w *detailWalk) add(d oci.Digest, size int64) {
+	if !w.seen[d] {
+		w.seen[d] = true
+		w.sum.size += size
+	}
+}
+
+func (w *detailWalk) manifest(ctx context.Context, d oci.Digest, f meta.Manifest, depth int) error {
+	w.add(d, f.Size)
+	raw, err := w.s.body(ctx, f.Content)
 	if err != nil {
-		return detail{}, err
+		return err
 	}
 	g, err := oci.ParseManifest("", raw)
 	if err != nil || depth > maxDepth {
-		return detail{size: f.Size}, nil
+		return nil
 	}
 	if !g.IsIndex() {
-		t := s.imageDetail(ctx, g)
-		t.size += f.Size
-		s.details.Add(d, t)
-		return t, nil
+		w.image(ctx, g)
+		return nil
 	}
-	return s.indexDetail(ctx, r, d, f, g, depth)
-}
-
-func (s *Store) indexDetail(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest, g *oci.Graph, depth int) (detail, error) {
-	sum, whole := detail{size: f.Size}, true
 	for _, child := range g.Manifests {
-		cf, err := r.Manifest(ctx, child.Digest)
-		if errors.Is(err, fs.ErrNotExist) {
-			whole = false
+		if w.seen[child.Digest] {
 			continue
 		}
-		if err != nil {
-			return detail{}, err
+		cf, err := w.r.Manifest(ctx, child.Digest)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			w.whole = false
+			continue
+		case err != nil:
+			return err
 		}
-		t, err := s.detail(ctx, r, child.Digest, cf, depth+1)
-		if err != nil {
-			return detail{}, err
-		}
-		sum.size += t.size
-		if t.created.After(sum.created) {
-			sum.created = t.created
-		}
-		if p := child.Platform; p != nil && p.OS != "" && p.OS != "unknown" {
-			sum.platforms = append(sum.platforms, *p)
-		} else if p == nil {
-			sum.platforms = append(sum.platforms, t.platforms...)
+		if err := w.manifest(ctx, child.Digest, cf, depth+1); err != nil {
+			return err
 		}
 	}
-	if whole {
-		s.details.Add(d, sum)
-	}
-	return sum, nil
+	return nil
 }
 
-// imageDetail adds up an image. Its config tells when and for what it was made.
-func (s *Store) imageDetail(ctx context.Context, g *oci.Graph) detail {
-	t := detail{size: g.Config.Size}
+// image adds an image. Its config tells when and for what it was made; that of
+// an artifact or an attestation tells nothing.
+func (w *detailWalk) image(ctx context.Context, g *oci.Graph) {
+	w.add(g.Config.Digest, g.Config.Size)
 	for _, l := range g.Layers {
-		t.size += l.Size
+		w.add(l.Digest, l.Size)
 	}
 	var config struct {
 		oci.Platform
-		Created *time.Time `json:"created"`
+		Created time.Time `json:"created"`
 	}
-	raw, _, err := storage.Get(ctx, s.backend, meta.BlobKey(g.Config.Digest), maxConfig)
+	raw, _, err := storage.Get(ctx, w.s.backend, meta.BlobKey(g.Config.Digest), maxConfig)
 	if err != nil || json.Unmarshal(raw, &config) != nil {
-		return t // An artifact, or nothing that could be told.
+		return
 	}
-	if config.Created != nil {
-		t.created = *config.Created
+	if config.Created.After(w.sum.created) {
+		w.sum.created = config.Created
 	}
-	if config.OS != "" {
-		t.platforms = []oci.Platform{config.Platform}
+	if config.OS != "" && config.OS != "unknown" {
+		w.sum.platforms = append(w.sum.platforms, config.Platform)
 	}
-	return t
 }

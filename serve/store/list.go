@@ -16,10 +16,13 @@ func (s *Store) Repos(ctx context.Context, after string) iter.Seq2[string, error
 
 // Tags implements [oci.Lister].
 func (s *Store) Tags(ctx context.Context, repo, after string) iter.Seq2[string, error] {
-	if err := s.exists(ctx, repo); err != nil {
-		return failed[string](err)
+	return func(yield func(string, error) bool) {
+		if err := s.exists(ctx, repo); err != nil {
+			yield("", err)
+			return
+		}
+		translated(s.meta.Tags(ctx, repo, after), oci.NameUnknown, repo)(yield)
 	}
-	return translated(s.meta.Tags(ctx, repo, after), oci.NameUnknown, repo)
 }
 
 // Referrers implements [oci.Lister].

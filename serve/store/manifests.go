@@ -199,6 +199,11 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string, was oci.Digest)
 	if err := oci.CheckTag(tag); err != nil {
 		return err
 	}
+	if was != "" {
+		if _, err := oci.ParseDigest(string(was)); err != nil {
+			return err
+		}
+	}
 	r := s.meta.Open(repo)
 	defer r.Close()
 	err := r.RemoveTag(context.WithoutCancel(ctx), tag, was)

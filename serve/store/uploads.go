@@ -48,7 +48,8 @@ type upload struct {
 	on     *session
 	start  int64
 	reopen func() (storage.Writer, error) // Opens the data for appending at start.
-	out    storage.Writer                 // Set once claimed.
+	out    storage.Writer                 // Open from the beginning on a new upload.
+	owner  bool                           // This handle has claimed the session.
 	ended  bool
 }
 
@@ -76,8 +77,8 @@ func (s *Store) Upload(ctx context.Context, repo, id string, o oci.UploadOptions
 	return &upload{s: s, on: on, start: start, reopen: reopen}, nil
 }
 
-// begin makes a new upload, claimed by the handle returned. Its file is made
-// at once, so that it is found again after a restart.
+// begin makes a new upload. Its file is made at once, so that it is found
+// again after a restart.
 func (s *Store) begin(ctx context.Context, repo string, a digest.Algorithm) (*upload, error) {
 	id := uuid.NewString()
 	on := &session{repo: repo, id: id, key: meta.UploadKey(repo, id), algorithm: a, hash: a.Hash()}
@@ -89,15 +90,13 @@ func (s *Store) begin(ctx context.Context, repo string, a digest.Algorithm) (*up
 	if err := s.noteStart(ctx, on); err != nil {
 		return nil, errors.Join(translate(err, oci.Unknown, "begin an upload to "+repo), out.Cancel())
 	}
-	u := &upload{s: s, on: on, out: out}
-	on.writer = u
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.sessions) >= idle {
 		s.forgetOneIdle()
 	}
 	s.sessions[id] = on
-	return u, nil
+	return &upload{s: s, on: on, out: out}, nil
 }
 
 // find returns the session of an upload, from disk if memory does not have it.
@@ -130,10 +129,13 @@ func unknownUpload(repo, id string, err error) error {
 	return &oci.Error{Code: oci.BlobUploadUnknown, Message: fmt.Sprintf("no upload %.40q in %s; begin again", id, repo), Err: err}
 }
 
-// forgetOneIdle makes room. The caller holds s.mu.
+// forgetOneIdle makes room. The caller holds s.mu, which others take while
+// they hold a session: so this one must not wait for a session.
 func (s *Store) forgetOneIdle() {
 	for id, on := range s.sessions {
-		on.mu.Lock()
+		if !on.mu.TryLock() {
+			continue
+		}
 		free := on.writer == nil
 		on.mu.Unlock()
 		if free {
@@ -179,7 +181,7 @@ func (u *upload) claim() error {
 	if u.ended {
 		return unknownUpload(u.on.repo, u.on.id, fs.ErrClosed)
 	}
-	if u.out != nil {
+	if u.owner {
 		return nil
 	}
 	u.on.mu.Lock()
@@ -192,16 +194,24 @@ func (u *upload) claim() error {
 	case u.on.size != u.start:
 		return oci.Errorf(oci.RangeInvalid, "upload %s has %d bytes, not %d", u.on.id, u.on.size, u.start)
 	}
+	if err := u.openData(); err != nil {
+		return err
+	}
+	u.owner, u.on.writer = true, u
+	return nil
+}
+
+func (u *upload) openData() error {
+	if u.out != nil {
+		return nil
+	}
 	out, err := u.reopen()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) {
 		u.s.forget(u.on)
 		return unknownUpload(u.on.repo, u.on.id, err)
 	}
-	if err != nil {
-		return translate(err, oci.BlobUploadUnknown, "go on with upload "+u.on.id)
-	}
-	u.out, u.on.writer = out, u
-	return nil
+	u.out = out
+	return translate(err, oci.BlobUploadUnknown, "go on with upload "+u.on.id)
 }
 
 // Write implements [oci.Upload].
@@ -336,7 +346,9 @@ func (u *upload) Close() error {
 	err := u.out.Close()
 	u.on.mu.Lock()
 	defer u.on.mu.Unlock()
-	u.on.writer = nil
+	if u.owner {
+		u.on.writer = nil
+	}
 	return translate(err, oci.BlobUploadUnknown, "keep upload "+u.on.id)
 }
 
