@@ -130,14 +130,15 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.renew()
 	n, err := b.r.Read(p)
-	if err != nil {
+	switch err {
+	case nil:
+	case io.EOF:
 		b.ended = true
-		if err != io.EOF {
-			b.err, b.w.gone = err, true
-		}
 		// What the handler does now may take longer than a client may stall.
 		_ = http.NewResponseController(b.w.ResponseWriter).SetReadDeadline(time.Time{})
 		b.w.renew()
+	default:
+		b.ended, b.err, b.w.gone = true, err, true
 	}
 	return n, err
 }

@@ -1,0 +1,62 @@
+package serve
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+)
+
+// BenchmarkGetManifest asks for a manifest by tag over kept-alive loopback
+// connections, the client's work included.
+func BenchmarkGetManifest(b *testing.B) {
+	for name, access := range map[string]*slog.Logger{
+		"quiet": nil, "logged": slog.New(slog.NewJSONHandler(io.Discard, nil)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			s := newServer(b, nil, Options{Access: access})
+			benchmarkGet(b, s.addr, "/v2/app/manifests/v1")
+		})
+	}
+}
+
+// BenchmarkGetBlob pulls 10 MiB from a file.
+func BenchmarkGetBlob(b *testing.B) {
+	reg := newFiles(b, 10<<20)
+	s := newServer(b, reg, Options{})
+	b.SetBytes(reg.d.Size)
+	benchmarkGet(b, s.addr, "/v2/app/blobs/"+string(reg.d.Digest))
+}
+
+func benchmarkGet(b *testing.B, addr, path string) {
+	request := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+	b.ReportAllocs()
+	b.SetParallelism(4)
+	b.RunParallel(func(pb *testing.PB) {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer c.Close()
+		r := bufio.NewReaderSize(c, 64<<10)
+		for pb.Next() {
+			if _, err := c.Write(request); err != nil {
+				b.Error(err)
+				return
+			}
+			res, err := http.ReadResponse(r, nil)
+			if err != nil || res.StatusCode != 200 {
+				b.Errorf("%v, %v", res, err)
+				return
+			}
+			if _, err := io.Copy(io.Discard, res.Body); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
