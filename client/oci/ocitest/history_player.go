@@ -42,6 +42,16 @@ func (p *player) put(slot int, up held) {
 	p.ups[slot] = up
 }
 
+// drop closes the handles in a repository that goes: when they notice is not
+// the same everywhere.
+func (p *player) drop(repo string) {
+	for i, up := range p.ups {
+		if up.repo == repo {
+			p.put(i, held{})
+		}
+	}
+}
+
 // answer is what a call said: its code, or what it returned.
 func answer(err error, values ...any) string {
 	if err != nil {
@@ -73,13 +83,15 @@ func (p *player) play(s step) string {
 	case "delete manifest":
 		return answer(p.reg.DeleteManifest(ctx, s.repo, s.manifest.digest))
 	case "delete repo":
-		return answer(p.reg.DeleteRepo(ctx, s.repo))
+		p.drop(s.repo)
+		err := p.reg.DeleteRepo(ctx, s.repo)
+		return openAnswer(answer(err), "ok")
 	case "repos":
-		return listed(p.reg.Repos(ctx, s.other), func(s string) string { return " " + s })
+		return p.repos(s.other)
 	case "tags":
-		return listed(p.reg.Tags(ctx, s.repo, s.tags[0]), func(s string) string { return " " + s })
+		return p.tags(s.repo, s.tags[0])
 	case "details":
-		return listed(p.reg.TagDetails(ctx, s.repo, s.tags[0]), tagDetail)
+		return openAnswer(listed(p.reg.TagDetails(ctx, s.repo, s.tags[0]), tagDetail), "ok")
 	case "referrers":
 		return listed(p.reg.Referrers(ctx, s.repo, s.manifest.digest, ""), short)
 	}
@@ -141,6 +153,24 @@ func (p *player) hold(slot int, repo string, up oci.Upload, err error) string {
 	return answer(nil, up.Size())
 }
 
+// openAnswer takes NAME_UNKNOWN for the answer about a repository that holds
+// nothing: the contract leaves open whether one that was emptied is known.
+func openAnswer(answer, ofEmpty string) string {
+	if answer == string(oci.NameUnknown) {
+		return ofEmpty
+	}
+	return answer
+}
+
+func (p *player) repos(after string) string {
+	return listed(p.reg.Repos(p.t.Context(), after), func(name string) string { return " " + name })
+}
+
+func (p *player) tags(repo, after string) string {
+	tags := listed(p.reg.Tags(p.t.Context(), repo, after), func(name string) string { return " " + name })
+	return openAnswer(tags, "ok")
+}
+
 func (p *player) resolve(repo, ref string) string {
 	d, err := p.reg.Resolve(p.t.Context(), repo, ref)
 	return answer(err, short(d))
@@ -190,10 +220,9 @@ func listed[T any](seq iter.Seq2[T, error], write func(T) string) string {
 
 // state is all that can be seen of the registry, an answer a line.
 func (p *player) state(w *world) []string {
-	name := func(s string) string { return " " + s }
-	lines := []string{"repos: " + listed(p.reg.Repos(p.t.Context(), ""), name)}
+	lines := []string{"repos: " + p.repos("")}
 	for _, repo := range w.repos {
-		lines = append(lines, "tags of "+repo+": "+listed(p.reg.Tags(p.t.Context(), repo, ""), name))
+		lines = append(lines, "tags of "+repo+": "+p.tags(repo, ""))
 		for _, tag := range w.tags {
 			lines = append(lines, repo+":"+tag+": "+p.resolve(repo, tag))
 		}

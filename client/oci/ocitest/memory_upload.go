@@ -25,7 +25,8 @@ type memoryHandle struct {
 	repo   string
 	up     *memoryUpload
 	size   int64
-	closed bool
+	closed bool // By Close.
+	done   bool // By Commit or Cancel of this handle.
 }
 
 func (m *memory) MountBlob(ctx context.Context, repo, from string, d oci.Digest) (oci.Upload, error) {
@@ -96,7 +97,7 @@ func (h *memoryHandle) claim() error {
 
 // end ends the upload.
 func (h *memoryHandle) end() {
-	h.up.ended = true
+	h.done, h.up.ended = true, true
 	delete(h.m.repo(h.repo).uploads, h.up.id)
 }
 
@@ -142,6 +143,9 @@ func (h *memoryHandle) Commit(_ context.Context, d oci.Digest) (oci.Descriptor, 
 func (h *memoryHandle) Cancel(context.Context) error {
 	h.m.mu.Lock()
 	defer h.m.mu.Unlock()
+	if h.done {
+		return nil
+	}
 	if err := h.claim(); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 func repoRequirements(x Exceptions) []requirement {
 	return []requirement{
 		{"DeleteRepo removes everything in a repository", (*suite).deleteRepo, x.NoRepoDelete},
+		{"an upload whose repository was deleted cannot be committed", (*suite).deleteRepoUpload, x.NoRepoDelete},
 		{"DeleteRepo leaves repositories whose names continue its name", (*suite).deleteRepoAlone, x.NoRepoDelete},
 		{"DeleteRepo leaves the repositories above it", (*suite).deleteRepoBelow, x.NoRepoDelete},
 		{"DeleteRepo of an unknown repository is NAME_UNKNOWN", (*suite).deleteRepoUnknown, x.NoRepoDelete},
@@ -41,6 +42,22 @@ func (s *suite) deleteRepo() {
 	equalSlices(s, "repositories", all(s, s.Repos(s.Context(), "")), []string{other})
 	s.hasManifest(other, "a", d)
 	s.hasBlob(other, digest.FromString("layer of 1"), "layer of 1")
+	s.want(oci.NameUnknown, s.DeleteRepo(s.Context(), repo))
+}
+
+func (s *suite) deleteRepoUpload() {
+	s.image(repo, "1")
+	idle, begun := s.upload(""), s.upload("")
+	s.write(begun, "content")
+	s.must(s.DeleteRepo(s.Context(), repo))
+	for _, up := range []oci.Upload{idle, begun} {
+		_, _ = up.Write(nil) // It may notice now, it must when it commits.
+		content := []string{"", "content"}[min(up.Size(), 1)]
+		_, err := up.Commit(s.Context(), digest.FromString(content))
+		s.want(oci.BlobUploadUnknown, err)
+		s.lacksBlob(repo, digest.FromString(content))
+		s.noUpload(repo, up.ID())
+	}
 	s.want(oci.NameUnknown, s.DeleteRepo(s.Context(), repo))
 }
 

@@ -23,7 +23,7 @@ func uploadRequirements(x Exceptions) []requirement {
 		{"Commit ends the upload", (*suite).uploadCommitted, ""},
 		{"Commit with the wrong digest is DIGEST_INVALID and leaves nothing", (*suite).uploadWrong, ""},
 		{"Cancel ends the upload and leaves nothing", (*suite).uploadCancel, ""},
-		{"Close does nothing after Commit or Cancel", (*suite).uploadClose, ""},
+		{"Close and Cancel do nothing after Commit or Cancel", (*suite).uploadClose, ""},
 		{"an unknown upload is BLOB_UPLOAD_UNKNOWN", (*suite).uploadUnknown, ""},
 		{"an upload of another repository is unknown here", (*suite).uploadElsewhere, ""},
 		{"a handle that nobody wrote to claims nothing", (*suite).uploadIdle, ""},
@@ -208,6 +208,8 @@ func (s *suite) uploadClose() {
 	s.commit(committed, "content")
 	s.must(cancelled.Cancel(s.Context()))
 	for range 2 {
+		s.must(committed.Cancel(s.Context()))
+		s.must(cancelled.Cancel(s.Context()))
 		s.must(committed.Close())
 		s.must(cancelled.Close())
 	}
