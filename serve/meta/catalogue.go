@@ -49,6 +49,17 @@ func (c *catalogue) set(name string, present bool) {
 	}
 }
 
+// has tells whether name is known to be there; it does not wait.
+func (c *catalogue) has(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changes != nil {
+		return c.changes[name]
+	}
+	_, found := slices.BinarySearch(c.names, name)
+	return found
+}
+
 // fill reads the names from disk.
 func (c *catalogue) fill(ctx context.Context, m *Meta) {
 	found, err := m.walk(ctx)
@@ -172,15 +183,21 @@ func (m *Meta) finishRemoval(ctx context.Context, dir string) {
 
 // hasManifest tells whether a repository has a manifest at all.
 func (m *Meta) hasManifest(ctx context.Context, repo string) (bool, error) {
+	return m.hasLink(ctx, revisionDir(repo))
+}
+
+// hasLink tells whether there is a link of use under dir.
+func (m *Meta) hasLink(ctx context.Context, dir string) (bool, error) {
 	errFound := errors.New("found")
-	err := m.linked(ctx, revisionDir(repo), func(d oci.Digest) error {
-		if _, _, err := m.readLink(ctx, revisionLink(repo, d)); err != nil {
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
-				return nil
-			}
-			return err
+	err := m.linked(ctx, dir, func(d oci.Digest) error {
+		_, _, err := m.readLink(ctx, linkIn(dir, d))
+		switch {
+		case err == nil:
+			return errFound
+		case m.absent(err):
+			return nil
 		}
-		return errFound
+		return err
 	})
 	if errors.Is(err, errFound) {
 		return true, nil

@@ -25,15 +25,33 @@ func (h *Repo) Blob(ctx context.Context, d oci.Digest) (oci.Digest, error) {
 	return content, err
 }
 
-// AddBlob makes a blob, whose bytes are kept under its own digest, a member
-// of the repository.
-func (h *Repo) AddBlob(ctx context.Context, d oci.Digest) error {
+// AddBlob makes a blob a member of the repository, and what was written to
+// data its bytes; without data they are there already. data has ended when
+// AddBlob returns.
+func (h *Repo) AddBlob(ctx context.Context, d oci.Digest, data storage.Writer) error {
 	return h.r.blobs.change(d, h.blobLoader(ctx, d), func(old oci.Digest, had bool) (oci.Digest, bool, error) {
-		if had && old == d {
-			return d, true, nil
-		}
-		return d, true, storage.Put(ctx, h.m.backend, layerLink(h.r.name, d), []byte(d))
+		return d, true, h.m.commit(ctx, d, data, layerLink(h.r.name, d), had && old == d)
 	})
+}
+
+// commit makes what was written to data, if any, the bytes of d, and links
+// them unless they are linked.
+func (m *Meta) commit(ctx context.Context, d oci.Digest, data storage.Writer, link string, linked bool) error {
+	var batch []storage.Pending
+	if data != nil {
+		batch = append(batch, storage.Pending{Writer: data, To: BlobKey(d)})
+	}
+	if !linked {
+		p, err := storage.Prepare(ctx, m.backend, link, []byte(d))
+		if err != nil {
+			if data != nil {
+				err = errors.Join(err, data.Cancel())
+			}
+			return err
+		}
+		batch = append(batch, p)
+	}
+	return storage.CommitAll(ctx, m.backend, batch...)
 }
 
 // RemoveBlob ends the membership of a blob, fs.ErrNotExist if there is none.
@@ -66,14 +84,12 @@ func (h *Repo) Manifest(ctx context.Context, d oci.Digest) (Manifest, error) {
 	return f, err
 }
 
-// AddManifest makes a manifest, whose bytes are stored already, a member of
-// the repository.
-func (h *Repo) AddManifest(ctx context.Context, d oci.Digest, f Manifest) error {
+// AddManifest makes a manifest a member of the repository, and what was
+// written to data its bytes; without data they are there already. data has
+// ended when AddManifest returns.
+func (h *Repo) AddManifest(ctx context.Context, d oci.Digest, f Manifest, data storage.Writer) error {
 	err := h.r.manifests.change(d, h.manifestLoader(ctx, d), func(old Manifest, had bool) (Manifest, bool, error) {
-		if had && old.Content == f.Content {
-			return f, true, nil
-		}
-		return f, true, storage.Put(ctx, h.m.backend, revisionLink(h.r.name, d), []byte(d))
+		return f, true, h.m.commit(ctx, d, data, revisionLink(h.r.name, d), had && old.Content == f.Content)
 	})
 	if err != nil {
 		return err

@@ -144,17 +144,15 @@ func (h *Repo) Pin(changed oci.Digest, named []oci.Digest) (release func()) {
 	return h.m.locks.Hold([]string{h.r.name + "@" + string(changed)}, shared)
 }
 
-// Exists tells whether the repository has a directory for manifests or blobs.
+// Exists tells whether the repository has a manifest or a blob.
 func (h *Repo) Exists(ctx context.Context) (bool, error) {
-	for _, dir := range []string{tagsDir(h.r.name), revisionDir(h.r.name), layerDir(h.r.name)} {
-		switch info, err := h.m.backend.Stat(ctx, dir); {
-		case err == nil && info.Dir:
-			return true, nil
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return false, err
-		}
+	if h.m.catalogue.has(h.r.name) {
+		return true, nil
 	}
-	return false, nil
+	if has, err := h.m.hasLink(ctx, revisionDir(h.r.name)); err != nil || has {
+		return has, err
+	}
+	return h.m.hasLink(ctx, layerDir(h.r.name))
 }
 
 func (m *Meta) hold(name string) *repo {

@@ -45,7 +45,7 @@ func addIndex(t testing.TB, m *Meta, repo, name string, tags ...string) oci.Dige
 	}
 	h := m.Open(repo)
 	defer h.Close()
-	if err := h.AddManifest(t.Context(), d, Describe(d, raw, g)); err != nil {
+	if err := h.AddManifest(t.Context(), d, Describe(d, raw, g), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, tag := range tags {
@@ -273,7 +273,7 @@ func TestLinkContentCountsNotItsPath(t *testing.T) {
 	if content, err := h.Blob(t.Context(), by512); content != by256 || err != nil {
 		t.Errorf("got %s, %v; want %s", content, err, by256)
 	}
-	if err := h.AddBlob(t.Context(), by512); err != nil {
+	if err := h.AddBlob(t.Context(), by512, nil); err != nil {
 		t.Fatal(err)
 	}
 	if content, err := h.Blob(t.Context(), by512); content != by512 || err != nil {

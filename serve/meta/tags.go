@@ -41,10 +41,7 @@ func (h *Repo) MoveTag(ctx context.Context, tag string, d oci.Digest, noOverwrit
 		if had && noOverwrite && old.Digest != d {
 			return Tag{}, false, fmt.Errorf("%w: to %s", ErrChanged, old.Digest)
 		}
-		if err := h.m.ensureLink(ctx, tagIndexLink(name, tag, d), d); err != nil {
-			return Tag{}, false, err
-		}
-		if err := storage.Put(ctx, h.m.backend, tagLink(name, tag), []byte(d)); err != nil {
+		if err := h.m.point(ctx, tagLink(name, tag), tagIndexLink(name, tag, d), d); err != nil {
 			return Tag{}, false, err
 		}
 		info, err := h.m.backend.Stat(ctx, tagLink(name, tag))
@@ -201,10 +198,23 @@ func (h *Repo) checkCase(ctx context.Context, tag string) error {
 	return nil
 }
 
-// ensureLink writes a link unless it is there and right.
-func (m *Meta) ensureLink(ctx context.Context, key string, d oci.Digest) error {
-	if got, _, err := m.readLink(ctx, key); err == nil && got == d {
-		return nil
+// point writes the link of a tag after the one of its history, which may be
+// there already. Both wait for the device at the same time.
+func (m *Meta) point(ctx context.Context, current, history string, d oci.Digest) error {
+	now, err := storage.Prepare(ctx, m.backend, current, []byte(d))
+	if err != nil {
+		return err
 	}
-	return storage.Put(ctx, m.backend, key, []byte(d))
+	var group errgroup.Group
+	group.Go(now.Writer.Sync)
+	group.Go(func() error {
+		if got, _, err := m.readLink(ctx, history); err == nil && got == d {
+			return nil
+		}
+		return storage.Put(ctx, m.backend, history, []byte(d))
+	})
+	if err := group.Wait(); err != nil {
+		return errors.Join(err, now.Writer.Cancel())
+	}
+	return now.Writer.Commit(ctx, current)
 }

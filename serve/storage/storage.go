@@ -126,17 +126,57 @@ func FoldsCase(b Backend) bool {
 	return ok && f.FoldsCase()
 }
 
-// Put stores data under key, durably and in one step. A crash may leave a file
-// that ends in ".tmp" beside it.
-func Put(ctx context.Context, b Backend, key string, data []byte) error {
+// Pending is scratch on its way to a key.
+type Pending struct {
+	Writer Writer
+	To     string
+}
+
+// BatchCommitter is implemented by backends that commit several writers in
+// less time than one after the other.
+type BatchCommitter interface {
+	// CommitAll is what the function [CommitAll] says.
+	CommitAll(ctx context.Context, batch []Pending) error
+}
+
+// CommitAll commits writers, which become visible in the order given and are
+// all durable when it returns. When it fails, each is either visible as a whole
+// or what was under its key is untouched. All writers have ended either way.
+func CommitAll(ctx context.Context, b Backend, batch ...Pending) error {
+	if c, ok := b.(BatchCommitter); ok && len(batch) > 1 {
+		return c.CommitAll(ctx, batch)
+	}
+	for i, p := range batch {
+		if err := p.Writer.Commit(ctx, p.To); err != nil {
+			for _, rest := range batch[i+1:] {
+				err = errors.Join(err, rest.Writer.Cancel())
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Prepare writes data to scratch for key, to be committed. A crash may leave a
+// file that ends in ".tmp" beside key.
+func Prepare(ctx context.Context, b Backend, key string, data []byte) (Pending, error) {
 	w, err := b.Create(ctx, key+"."+rand.Text()+".tmp", 0)
+	if err != nil {
+		return Pending{}, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return Pending{}, errors.Join(err, w.Cancel())
+	}
+	return Pending{Writer: w, To: key}, nil
+}
+
+// Put stores data under key, durably and in one step; see [Prepare].
+func Put(ctx context.Context, b Backend, key string, data []byte) error {
+	p, err := Prepare(ctx, b, key, data)
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(data); err != nil {
-		return errors.Join(err, w.Cancel())
-	}
-	return w.Commit(ctx, key)
+	return p.Writer.Commit(ctx, key)
 }
 
 // Get returns what is under key, [ErrTooLarge] if that is more than most bytes.

@@ -92,7 +92,7 @@ func (s *Store) mount(ctx context.Context, repo, from string, d oci.Digest) (boo
 	}
 	r := s.meta.Open(repo)
 	defer r.Close()
-	return true, r.AddBlob(context.WithoutCancel(ctx), d)
+	return true, r.AddBlob(context.WithoutCancel(ctx), d, nil)
 }
 
 // findSource tells whether a blob, kept under its own digest, is a member of

@@ -94,12 +94,9 @@ func (s *Store) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.De
 		return oci.Descriptor{}, err
 	}
 	ctx = context.WithoutCancel(ctx) // What is begun on disk is finished, whether the client waits or not.
-	if err := s.putBody(ctx, d, p.Raw); err != nil {
-		return oci.Descriptor{}, translate(err, oci.Unknown, "store manifest "+at(repo, d))
-	}
 	f := meta.Describe(d, p.Raw, g)
-	if err := r.AddManifest(ctx, d, f); err != nil {
-		return oci.Descriptor{}, translate(err, oci.Unknown, "link manifest "+at(repo, d))
+	if err := s.addManifest(ctx, r, d, f, p.Raw); err != nil {
+		return oci.Descriptor{}, translate(err, oci.Unknown, "store manifest "+at(repo, d))
 	}
 	for _, tag := range p.Tags {
 		if err := r.MoveTag(ctx, tag, d, p.NoOverwrite); err != nil {
@@ -178,14 +175,20 @@ func (s *Store) mayMove(ctx context.Context, r *meta.Repo, d oci.Digest, p oci.P
 	return nil
 }
 
-// putBody stores the bytes of a manifest unless they are there and right. The
-// caller holds the digest.
-func (s *Store) putBody(ctx context.Context, d oci.Digest, raw []byte) error {
+// addManifest stores and links a manifest. Its bytes are written unless they
+// are there and right. The caller holds the digest.
+func (s *Store) addManifest(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest, raw []byte) error {
+	var data storage.Writer
 	old, _, err := storage.Get(ctx, s.backend, meta.BlobKey(d), oci.MaxManifest)
 	if err != nil || !bytes.Equal(old, raw) {
-		if err := storage.Put(ctx, s.backend, meta.BlobKey(d), raw); err != nil {
+		p, err := storage.Prepare(ctx, s.backend, meta.BlobKey(d), raw)
+		if err != nil {
 			return err
 		}
+		data = p.Writer
+	}
+	if err := r.AddManifest(ctx, d, f, data); err != nil {
+		return err
 	}
 	s.bodies.add(d, raw)
 	return nil

@@ -315,10 +315,7 @@ func (u *upload) publish(ctx context.Context, d oci.Digest) error {
 	if err := u.s.removeStartedAt(ctx, u.on); err != nil {
 		return err
 	}
-	if err := u.out.Commit(ctx, meta.BlobKey(d)); err != nil {
-		return err
-	}
-	return r.AddBlob(ctx, d)
+	return r.AddBlob(ctx, d, u.out)
 }
 
 // Cancel implements [oci.Upload].
