@@ -1,0 +1,157 @@
+// Package config is the configuration of the server: the file of registry:2
+// (config.yml) with its REGISTRY_* variables, as one struct that was checked
+// as a whole.
+//
+// A key is either built, has no effect here and is accepted, is not built yet
+// and gives a warning, or is not built yet and would restrict or secure
+// something: then the configuration is refused, as a server that came up
+// without it would be open.
+package config
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Config is what a server needs to know. Parse fills it whole.
+type Config struct {
+	// Compat says that a file or a variable of registry:2 is in use, so that
+	// its defaults rule; else ours do.
+	Compat  bool
+	Log     Log
+	Storage Storage
+	HTTP    HTTP
+	Catalog Catalog
+	Tags    Tags
+}
+
+// Log is the section log.
+type Log struct {
+	Level     string            // error, warn, info (default) or debug.
+	Formatter string            // text (default) or json; logstash is json.
+	Fields    map[string]string // On every line.
+	AccessLog AccessLog
+}
+
+// AccessLog is the section log.accesslog.
+type AccessLog struct{ Disabled bool }
+
+// Storage is the section storage.
+type Storage struct {
+	// Root is storage.filesystem.rootdirectory; empty: not said, see [FindStore].
+	Root string
+	// RootFrom is where Root was said: a line of the file or a variable.
+	RootFrom string
+	// InMemory keeps everything in memory instead.
+	InMemory bool
+	// NoSync is set by storage.filesystem.sync: false: a crash may lose what
+	// was acknowledged.
+	NoSync bool
+	// Deletes is storage.delete.enabled. Default: on, with Compat off.
+	Deletes bool
+}
+
+// HTTP is the section http.
+type HTTP struct {
+	Addrs        []string    // Default: loopback, port 5000; with Compat ":5000".
+	Host         string      // Scheme and host as clients see them.
+	RelativeURLs bool        // Locations are paths even if Host is set.
+	Headers      http.Header // On every answer.
+	DrainTimeout time.Duration
+}
+
+// Catalog is the section catalog.
+type Catalog struct{ MaxEntries int }
+
+// Tags is the section tags.
+type Tags struct{ MaxTags int }
+
+// Problem is a complaint about one place of the configuration.
+type Problem struct {
+	Where string // "config.yml:12" or a variable.
+	Text  string
+}
+
+// String is where and what.
+func (p Problem) String() string {
+	if p.Where == "" {
+		return p.Text
+	}
+	return p.Where + ": " + p.Text
+}
+
+// Error holds all that is wrong with a configuration.
+type Error struct{ Problems []Problem }
+
+// Error lists the problems, one a line.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+const (
+	rootOfRegistry2 = "/var/lib/registry"
+	defaultPage     = 1000
+)
+
+// Parse reads a config file, called name in messages, and the variables of
+// environ ("KEY=value") that begin with REGISTRY_; they win. A nil file is
+// none. The problems are warnings; the error is an [*Error] with everything
+// that keeps the server from starting.
+func Parse(name string, file []byte, environ []string) (*Config, []Problem, error) {
+	p := &parser{name: name, from: map[node]string{}}
+	c := &Config{Storage: Storage{Deletes: true}, Catalog: Catalog{defaultPage}, Tags: Tags{defaultPage}}
+	root := p.document(file)
+	known := p.override(root, environ)
+	if c.Compat = file != nil || known; c.Compat {
+		c.Storage.Deletes = false
+	}
+	p.onlyDriver(root)
+	p.walk(c, root, schema, "", "")
+	c.fill()
+	if len(p.errors) > 0 {
+		return nil, p.warnings, &Error{p.errors}
+	}
+	return c, p.warnings, nil
+}
+
+// fill sets what was not said to its default.
+func (c *Config) fill() {
+	if c.Log.Level == "" {
+		c.Log.Level = "info"
+	}
+	if c.Log.Formatter == "" {
+		c.Log.Formatter = "text"
+	}
+	switch {
+	case len(c.HTTP.Addrs) > 0:
+	case c.Compat:
+		c.HTTP.Addrs = []string{":5000"}
+	default:
+		c.HTTP.Addrs = []string{"127.0.0.1:5000", "[::1]:5000"}
+	}
+	if c.Storage.Root == "" && c.Compat && !c.Storage.InMemory {
+		c.Storage.Root, c.Storage.RootFrom = rootOfRegistry2, "the default of registry:2"
+	}
+}
+
+// LocationHost is what goes before paths in the header Location.
+func (h HTTP) LocationHost() string {
+	if h.RelativeURLs {
+		return ""
+	}
+	return h.Host
+}
+
+func (p *parser) errorf(n node, format string, args ...any) {
+	p.errors = append(p.errors, Problem{p.where(n), fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) warnf(n node, format string, args ...any) {
+	p.warnings = append(p.warnings, Problem{p.where(n), fmt.Sprintf(format, args...)})
+}

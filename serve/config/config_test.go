@@ -1,0 +1,333 @@
+package config_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/regctl/regctl/serve/config"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// The files are those of guides that people have followed, by way of their
+// config.yml or their compose file.
+func TestFilesOfTheField(t *testing.T) {
+	t.Parallel()
+	inputs, err := filepath.Glob("testdata/*.[ye]*")
+	if err != nil || len(inputs) != 5 {
+		t.Fatalf("%v, %v", inputs, err)
+	}
+	for _, input := range inputs {
+		data, err := os.ReadFile(input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if strings.HasSuffix(input, ".env") {
+			got = parse(nil, strings.Split(strings.TrimSpace(string(data)), "\n")...)
+		} else {
+			got = parse(data)
+		}
+		golden := strings.TrimSuffix(input, filepath.Ext(input)) + ".golden"
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil || got != string(want) {
+			t.Errorf("%s: %v\n%s\nwant\n%s", input, err, got, want)
+		}
+	}
+}
+
+// parse tells everything that Parse returns, one fact a line.
+func parse(file []byte, environ ...string) string {
+	c, warnings, err := config.Parse("config.yml", file, environ)
+	var b strings.Builder
+	for _, w := range warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	if err != nil {
+		return b.String() + "error: " + strings.ReplaceAll(err.Error(), "\n", "\nerror: ") + "\n"
+	}
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err.Error()
+	}
+	return b.String() + string(data) + "\n"
+}
+
+func mustParse(t *testing.T, file string, environ ...string) *config.Config {
+	t.Helper()
+	var data []byte
+	if file != "" {
+		data = []byte(file)
+	}
+	c, warnings, err := config.Parse("config.yml", data, environ)
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("%v, %v", warnings, err)
+	}
+	return c
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	ours := mustParse(t, "", "PATH=/bin", "REGISTRY_CONFIGURATION_PATH=/x")
+	if ours.Compat || !ours.Storage.Deletes || fmt.Sprint(ours.HTTP.Addrs) != "[127.0.0.1:5000 [::1]:5000]" || ours.Storage.Root != "" ||
+		ours.Log.Level != "info" || ours.Log.Formatter != "text" || ours.Catalog.MaxEntries != 1000 || ours.Tags.MaxTags != 1000 {
+		t.Errorf("%+v", ours)
+	}
+	for _, c := range []*config.Config{mustParse(t, "version: 0.1"), mustParse(t, "# nothing"), mustParse(t, "", "REGISTRY_LOG_LEVEL=info")} {
+		if !c.Compat || c.Storage.Deletes || fmt.Sprint(c.HTTP.Addrs) != "[:5000]" || c.Storage.Root != "/var/lib/registry" {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+func TestEverythingThatIsBuilt(t *testing.T) {
+	t.Parallel()
+	c := mustParse(t, `
+version: 0.1
+log: {level: warn, formatter: logstash, fields: {service: registry, shard: 7}, accesslog: {disabled: true}, reportcaller: true}
+storage:
+  filesystem: {rootdirectory: /data, maxthreads: 100, sync: false}
+  delete: {enabled: true}
+  cache: {blobdescriptor: redis}
+  redirect: {disable: true}
+  tag: {concurrencylimit: 8}
+auth: {none: {}}
+validation: {disabled: true}
+proxy: {remoteurl: ""}
+http:
+  addr: localhost:5001
+  net: tcp
+  host: https://reg.example.com/
+  secret: hush
+  draintimeout: 90s
+  headers: {X-A: [a, b], X-B: c}
+catalog: {maxentries: 5}
+tags: {maxtags: 6}
+`)
+	got, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"Compat":true,"Log":{"Level":"warn","Formatter":"json","Fields":{"service":"registry","shard":"7"},"AccessLog":{"Disabled":true}},` +
+		`"Storage":{"Root":"/data","RootFrom":"config.yml:5","InMemory":false,"NoSync":true,"Deletes":true},` +
+		`"HTTP":{"Addrs":["localhost:5001"],"Host":"https://reg.example.com","RelativeURLs":false,"Headers":{"X-A":["a","b"],"X-B":["c"]},"DrainTimeout":90000000000},` +
+		`"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6}}`
+	if string(got) != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	if c.HTTP.LocationHost() != "https://reg.example.com" {
+		t.Error(c.HTTP.LocationHost())
+	}
+	if c := mustParse(t, "http: {host: 'https://x', relativeurls: true}"); c.HTTP.LocationHost() != "" {
+		t.Error(c.HTTP.LocationHost())
+	}
+}
+
+func TestVariables(t *testing.T) {
+	t.Parallel()
+	const file = "storage: {filesystem: {rootdirectory: /file}, delete: {enabled: true}}\nhttp: {addr: ':1', headers: {X-A: [a]}}"
+	tests := []struct {
+		file    string
+		environ []string
+		ok      func(*config.Config) bool
+	}{
+		{file, []string{"REGISTRY_HTTP_ADDR=:2"}, func(c *config.Config) bool { return c.HTTP.Addrs[0] == ":2" && c.Storage.Root == "/file" }},
+		{file, []string{"REGISTRY_HTTP_ADDR=[::1]:5000"}, func(c *config.Config) bool { return c.HTTP.Addrs[0] == "[::1]:5000" }},
+		{file, []string{"REGISTRY_HTTP_ADDR="}, func(c *config.Config) bool { return c.HTTP.Addrs[0] == ":5000" }},
+		{file, []string{"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/env"}, func(c *config.Config) bool {
+			return c.Storage.Root == "/env" && c.Storage.RootFrom == "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY" && c.Storage.Deletes
+		}},
+		{file, []string{"REGISTRY_STORAGE=inmemory"}, func(c *config.Config) bool { return c.Storage.InMemory && c.Storage.Root == "" && c.Storage.Deletes }},
+		{"", []string{"REGISTRY_STORAGE=inmemory", "REGISTRY_STORAGE_DELETE_ENABLED=true"}, func(c *config.Config) bool { return c.Storage.InMemory && c.Storage.Deletes }},
+		{"", []string{"REGISTRY_STORAGE_INMEMORY="}, func(c *config.Config) bool { return c.Storage.InMemory }},
+		{"storage:\n  inmemory:", nil, func(c *config.Config) bool { return c.Storage.InMemory }},
+		{"storage: inmemory", nil, func(c *config.Config) bool { return c.Storage.InMemory }},
+		{file, []string{"REGISTRY_STORAGE_DELETE={enabled: false}"}, func(c *config.Config) bool { return !c.Storage.Deletes }},
+		{file, []string{"REGISTRY_HTTP_HEADERS_X-B=[b]"}, func(c *config.Config) bool { return len(c.HTTP.Headers) == 2 && c.HTTP.Headers.Get("X-B") == "b" }},
+		{file, []string{"REGISTRY_HTTP_HEADERS={X-C: [c]}"}, func(c *config.Config) bool { return len(c.HTTP.Headers) == 1 && c.HTTP.Headers.Get("X-C") == "c" }},
+		{"", []string{"REGISTRY_LOG_ACCESSLOG_DISABLED=true", "REGISTRY_LOG_FIELDS_SERVICE=x"}, func(c *config.Config) bool { return c.Log.AccessLog.Disabled && c.Log.Fields["service"] == "x" }},
+		{"", []string{"REGISTRY_LOGLEVEL=debug"}, func(c *config.Config) bool { return c.Log.Level == "debug" }},
+		{"", []string{"REGISTRY_STORAGE_MAINTENANCE={readonly: {enabled: false}}"}, func(c *config.Config) bool { return c.Compat }},
+		{"log: &a {level: debug}\nhttp: *a", []string{"REGISTRY_HTTP={addr: ':3'}"}, func(c *config.Config) bool { return c.HTTP.Addrs[0] == ":3" && c.Log.Level == "debug" }},
+	}
+	for _, tt := range tests {
+		if c := mustParse(t, tt.file, tt.environ...); !tt.ok(c) {
+			t.Errorf("%q %q: %+v", tt.file, tt.environ, c)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ file, variable, want string }{
+		{"auth: {htpasswd: {path: /x}}", "", "config.yml:1: auth.htpasswd is not built yet"},
+		{"auth:\n  htpasswd:", "", "config.yml:2: auth.htpasswd is not built yet"},
+		{"auth: token", "", "config.yml:1: auth.token is not built yet"},
+		{"", "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH: auth.htpasswd is not built yet"},
+		{"", "REGISTRY_AUTH_TOKEN_REALM=x", "REGISTRY_AUTH_TOKEN_REALM: auth.token is not built yet"},
+		{"http:\n  tls:\n    letsencrypt: {hosts: [x]}", "", "config.yml:2: http.tls is not built yet"},
+		{"", "REGISTRY_HTTP_TLS_CERTIFICATE=/x", "REGISTRY_HTTP_TLS_CERTIFICATE: http.tls is not built yet"},
+		{"proxy: {remoteurl: https://registry-1.docker.io}", "", "proxy is not built yet"},
+		{"middleware: {repository: [{name: x}]}", "", "middleware is not built yet"},
+		{"validation: {manifests: {urls: {allow: [x]}}}", "", "validation.manifests is not built yet"},
+		{"validation: {enabled: true}", "", "validation.enabled is not built yet"},
+		{"policy: {repository: {classes: [image]}}", "", "policy is not built yet"},
+		{"storage: {maintenance: {readonly: {enabled: true}}}", "", "storage.maintenance.readonly is not built yet"},
+		{"", "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED=true", "storage.maintenance.readonly is not built yet"},
+		{"", "REGISTRY_STORAGE_MAINTENANCE={readonly: {enabled: true}}", "REGISTRY_STORAGE_MAINTENANCE: storage.maintenance.readonly"},
+		{"storage: {filesystem: {}}", "REGISTRY_STORAGE_S3_BUCKET=x", "REGISTRY_STORAGE_S3_BUCKET: storage.s3 is not built yet"},
+		{"storage: {s3: }", "", "storage.s3 is not built yet"},
+		{"storage: {filesystem: {}, inmemory: {}}", "", "storage has two drivers, filesystem and inmemory"},
+		{"http: {prefix: /x/}", "", "http.prefix: is not built yet"},
+		{"http: {net: unix}", "", "http.net: is not built yet"},
+		{"http: {addr: 5000}", "", `"5000" is not of the form host:port`},
+		{"http: {addr: [a]}", "", "http.addr: must be a single value"},
+		{"http: {host: example.com}", "", `"example.com" is not of the form https://HOST`},
+		{"http: {draintimeout: 60}", "", `"60" is not a duration`},
+		{"http: {headers: [a]}", "", "http.headers: must be a mapping"},
+		{"http: {headers: {X: {a: b}}}", "", "X must be a list"},
+		{`http: {headers: {X: ["a\r\nb"]}}`, "", "is no header"},
+		{"http: [a]", "", "http must be a mapping"},
+		{"log: {level: loud}", "", `"loud" is none of`},
+		{"log: {formatter: xml}", "", `"xml" is none of`},
+		{"storage: {delete: {enabled: 5x}}", "", `"5x" is neither true nor false`},
+		{"catalog: {maxentries: -1}", "", `"-1" is not a number`},
+		{"version: 2", "", "version: must be 0.1"},
+		{"log: {level: info, level: debug}", "", "config.yml:1: log.level is there twice"},
+		{"x: &x {a: b}\nhttp:\n  <<: *x", "", "config.yml:3: merge keys"},
+		{"- a", "", "config.yml:1: the file is not a mapping"},
+		{"a: [", "", "config.yml: "},
+		{"storage:\n  delet: {enabled: true}", "", "config.yml:2: storage.delet: no such storage driver or key; did you mean delete?"},
+		{"auth: {custom: {}}", "", "auth.custom: no such authentication"},
+		{"", "REGISTRY_AUTH=custom", "REGISTRY_AUTH: auth.custom: no such authentication"},
+	}
+	for _, tt := range tests {
+		var environ []string
+		if tt.variable != "" {
+			environ = append(environ, tt.variable)
+		}
+		c, _, err := config.Parse("config.yml", []byte(tt.file), environ)
+		var list *config.Error
+		if !errors.As(err, &list) || c != nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q %q: %v, want %q", tt.file, tt.variable, err, tt.want)
+		}
+	}
+}
+
+func TestEveryProblemIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	_, _, err := config.Parse("c", []byte("version: 9\nlog: {level: x}\nauth: {silly: }\nhttp: {addr: x, tls: {key: k}}"), []string{"REGISTRY_TAGS_MAXTAGS=x"})
+	var list *config.Error
+	if !errors.As(err, &list) || len(list.Problems) != 6 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ file, variable, want string }{
+		{"http:\n  addrr: ':1'", "", "config.yml:2: http.addrr: unknown key; did you mean addr?"},
+		{"something: 1", "", "config.yml:1: something: unknown key"},
+		{"Auth: {}", "", "Auth: unknown key; did you mean auth?"},
+		{"", "REGISTRY_HTTP_ADR=x", "REGISTRY_HTTP_ADR: unknown variable; did you mean REGISTRY_HTTP_ADDR?"},
+		{"", "REGISTRY_PORT_5000_TCP=tcp://10.0.0.1:5000", "REGISTRY_PORT_5000_TCP: unknown variable"},
+		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},
+		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: no effect: regctl gc"},
+		{"notifications: {endpoints: [{name: x}]}", "", "notifications: not built yet"},
+		{"redis: {addr: x}", "", "redis: not built yet"},
+		{"http: {debug: {addr: ':5001'}}", "", "http.debug: not built yet"},
+		{"", "REGISTRY_HEALTH_FILECHECKERS_0_FILE=/x", "REGISTRY_HEALTH_FILECHECKERS_0_FILE: health: not built yet"},
+	}
+	for _, tt := range tests {
+		var environ []string
+		if tt.variable != "" {
+			environ = append(environ, tt.variable)
+		}
+		c, warnings, err := config.Parse("config.yml", []byte(tt.file), environ)
+		if err != nil || len(warnings) != 1 || !strings.HasPrefix(strings.TrimPrefix(warnings[0].String(), "config.yml:1: "), strings.TrimPrefix(tt.want, "config.yml:1: ")) {
+			t.Errorf("%q %q: %v, %v", tt.file, tt.variable, warnings, err)
+		}
+		if c == nil {
+			t.Errorf("%q: no configuration", tt.file)
+		}
+	}
+	// Kubernetes sets such variables for a service of this name. They must not
+	// open the server to the world.
+	c, _, err := config.Parse("", nil, []string{"REGISTRY_SERVICE_HOST=10.0.0.1", "REGISTRY_PORT=tcp://10.0.0.1:5000"})
+	if err != nil || c.Compat {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestFindStore(t *testing.T) {
+	t.Parallel()
+	stat := func(dirs ...string) func(string) (fs.FileInfo, error) {
+		tree := fstest.MapFS{}
+		for _, d := range dirs {
+			tree[strings.TrimPrefix(d, "/")+"/docker/registry/v2/x"] = &fstest.MapFile{}
+		}
+		return func(name string) (fs.FileInfo, error) {
+			return tree.Stat(strings.TrimPrefix(filepath.ToSlash(name), "/"))
+		}
+	}
+	file := &config.Config{Storage: config.Storage{Root: "/srv", RootFrom: "config.yml:4"}}
+	tests := []struct {
+		flag   string
+		c      *config.Config
+		env    map[string]string
+		dirs   []string
+		want   config.Place
+		looked int
+	}{
+		{"/flag", file, map[string]string{"REGCTL_DATA": "/env"}, nil, config.Place{Path: "/flag", From: "--data"}, 1},
+		{"", file, map[string]string{"REGCTL_DATA": "/env"}, []string{"/env"}, config.Place{Path: "/env", From: "$REGCTL_DATA", Found: true}, 1},
+		{"", file, nil, []string{"/var/lib/registry"}, config.Place{Path: "/srv", From: "config.yml:4"}, 1},
+		{"", nil, map[string]string{"HOME": "/home/me"}, []string{"/var/lib/registry"}, config.Place{Path: "/var/lib/registry", From: "the directory of registry:2", Found: true}, 1},
+		{"", nil, map[string]string{"HOME": "/home/me"}, nil, config.Place{Path: "/home/me/.local/share/regctl", From: "the default"}, 2},
+		{"", &config.Config{}, map[string]string{"HOME": "/home/me", "XDG_DATA_HOME": "/xdg"}, []string{"/xdg/regctl"}, config.Place{Path: "/xdg/regctl", From: "$XDG_DATA_HOME", Found: true}, 2},
+		{"", nil, map[string]string{"HOME": "/home/me", "XDG_DATA_HOME": "relative"}, nil, config.Place{Path: "/home/me/.local/share/regctl", From: "the default"}, 2},
+		{"", nil, nil, nil, config.Place{}, 1},
+	}
+	for _, tt := range tests {
+		got, looked := config.FindStore(tt.flag, tt.c, func(k string) string { return tt.env[k] }, stat(tt.dirs...))
+		if got != tt.want || len(looked) != tt.looked {
+			t.Errorf("%q %v %v: %+v after %+v; want %+v after %d", tt.flag, tt.env, tt.dirs, got, looked, tt.want, tt.looked)
+		}
+	}
+}
+
+// FuzzParse holds that nothing makes the parser fall over, and that no way of
+// writing them lets a section that restricts something pass.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{
+		"version: 0.1", "storage: {s3: }", "auth: {htpasswd: {}}", "a: &a [*a]", "x: &x {y: *x}", "log: !!binary x", "<<: {a: b}", "? [a]\n: b",
+		"storage: filesystem", "http: {headers: {X: [1, 2]}}", "\x00", "auth: &a\n  token: *a",
+	} {
+		f.Add(s, "REGISTRY_STORAGE", "inmemory")
+		f.Add(s, "REGISTRY_HTTP_HEADERS_X", "[a")
+		f.Add(s, "REGISTRY_AUTH_TOKEN", "{}")
+	}
+	f.Fuzz(func(t *testing.T, file, name, value string) {
+		c, _, err := config.Parse("config.yml", []byte(file), []string{name + "=" + value})
+		if (c == nil) != (err != nil) {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		if strings.HasPrefix(name, "REGISTRY_AUTH_TOKEN") && !strings.Contains(name, "=") && err == nil && name == strings.ToUpper(name) &&
+			(name == "REGISTRY_AUTH_TOKEN" || strings.HasPrefix(name, "REGISTRY_AUTH_TOKEN_")) {
+			t.Fatalf("%s passed", name)
+		}
+	})
+}
