@@ -1,0 +1,290 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/regctl/regctl/client/oci"
+)
+
+const (
+	pageSize = 1000     // Some registries refuse more.
+	maxPage  = 64 << 20 // Of one answer, whatever the registry was asked for.
+)
+
+// Repos lists the repositories in the order of the server: bytewise on most,
+// but not on all. A registry that refuses its catalogue to everybody looks
+// just as one that wants a login.
+// Errors: [oci.Unsupported] (this registry has no catalogue).
+func (c *Client) Repos(ctx context.Context, after string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		q := query{subject: c.host, scope: "registry:catalog:*", path: "/v2/_catalog", key: "repositories", after: after}
+		for name, err := range list(ctx, c, q, decodeName) {
+			if errors.Is(err, oci.NotFound) || errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.Unsupported) {
+				err = &oci.Error{Code: oci.Unsupported, Message: c.host + " has no catalogue of its repositories", Err: err}
+			}
+			if !yield(name, err) {
+				return
+			}
+		}
+	}
+}
+
+// Tags lists the tags of repo in the order of the server.
+// Errors: [oci.NameUnknown].
+func (c *Client) Tags(ctx context.Context, repo, after string) iter.Seq2[string, error] {
+	return inRepo(ctx, c, repo, "/tags/list", after, decodeName)
+}
+
+// TagDetails lists the tags of repo with what is known of each.
+// Errors: [oci.NameUnknown], [oci.Unsupported] (only regctl serve can tell).
+func (c *Client) TagDetails(ctx context.Context, repo, after string) iter.Seq2[oci.TagDetail, error] {
+	return inRepo(ctx, c, repo, "/_regctl/tags", after, decodeDetail)
+}
+
+// inRepo lists something of a repository. An endpoint that is not there is
+// told from a repository that is not there by the code of the answer.
+func inRepo[T any](ctx context.Context, c *Client, repo, endpoint, after string, decode func(*json.Decoder) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		if err := oci.CheckRepo(repo); err != nil {
+			yield(none, err)
+			return
+		}
+		scope := "repository:" + repo + ":pull"
+		q := query{subject: c.host + "/" + repo, scope: scope, path: "/v2/" + repo + endpoint, key: "tags", after: after}
+		for item, err := range list(ctx, c, q, decode) {
+			if !yield(item, err) {
+				return
+			}
+		}
+	}
+}
+
+// errNoList is JSON of another shape.
+var errNoList = errors.New("unexpected JSON")
+
+// query is one list of a registry.
+type query struct {
+	subject string // Whose list it is, for messages.
+	scope   string
+	path    string
+	key     string // Of the array in the answer.
+	after   string
+}
+
+// list follows a list from page to page. It ends with its first error.
+func list[T any](ctx context.Context, c *Client, q query, decode func(*json.Decoder) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		l, err := c.connect(ctx)
+		if err != nil {
+			yield(none, err)
+			return
+		}
+		t, err := l.authorized(ctx, q.scope)
+		if err != nil {
+			yield(none, c.failed(err))
+			return
+		}
+		next := l.first(q.path, q.after)
+		for next != "" {
+			resp, err := c.get(ctx, t, next, q.subject)
+			if err != nil {
+				yield(none, err)
+				return
+			}
+			more := true
+			items(resp.Body, q.key, decode, func(item T, err error) bool {
+				if err != nil {
+					err = c.garbled(err, q.subject)
+				}
+				more = yield(item, err) && err == nil
+				return more
+			})
+			_ = resp.Body.Close() // It was only read.
+			if !more {
+				return
+			}
+			if next, err = l.next(resp, next); err != nil {
+				yield(none, err)
+				return
+			}
+		}
+	}
+}
+
+func (l *link) first(path, after string) string {
+	query := url.Values{"n": {fmt.Sprint(pageSize)}}
+	if after != "" {
+		query.Set("last", after)
+	}
+	u := url.URL{Scheme: l.scheme, Host: l.reg.RegistryStr(), Path: path, RawQuery: query.Encode()}
+	return u.String()
+}
+
+// next returns the address of the page that follows resp, or "". It never
+// leads away from the registry.
+func (l *link) next(resp *http.Response, current string) (string, error) {
+	target := nextLink(resp.Header.Values("Link"))
+	if target == "" {
+		return "", nil
+	}
+	base, err := url.Parse(current)
+	if err != nil {
+		return "", err
+	}
+	u, err := base.Parse(target)
+	if err != nil {
+		return "", oci.Errorf(oci.Unknown, "%s: next page: %v", base.Host, err)
+	}
+	if u.Scheme != base.Scheme || u.Host != base.Host {
+		return "", oci.Errorf(oci.Unknown, "%s: the next page is said to be on %s://%s; not followed", base.Host, u.Scheme, u.Host)
+	}
+	if u.String() == current {
+		return "", oci.Errorf(oci.Unknown, "%s: the next page is said to be this one", base.Host)
+	}
+	return u.String(), nil
+}
+
+// nextLink finds the target of rel="next" in headers Link. One without any
+// rel counts, since nothing else is linked from lists.
+func nextLink(headers []string) string {
+	for _, h := range headers {
+		_, rest, _ := strings.Cut(h, "<")
+		target, params, ok := strings.Cut(rest, ">")
+		if !ok || target == "" {
+			continue
+		}
+		params = strings.ToLower(strings.ReplaceAll(params, " ", ""))
+		if !strings.Contains(params, "rel=") || strings.Contains(params, `rel="next"`) || strings.Contains(params, "rel=next") {
+			return target
+		}
+	}
+	return ""
+}
+
+// items yields the elements of the array under key of a JSON object as they
+// arrive. Null is an empty array.
+func items[T any](body io.Reader, key string, decode func(*json.Decoder) (T, error), yield func(T, error) bool) {
+	var none T
+	d := json.NewDecoder(io.LimitReader(body, maxPage))
+	open, err := seek(d, key)
+	if err != nil {
+		yield(none, err)
+		return
+	}
+	for open && d.More() {
+		item, err := decode(d)
+		if err != nil {
+			yield(none, err)
+			return
+		}
+		if !yield(item, nil) {
+			return
+		}
+	}
+	if open {
+		if _, err := d.Token(); err != nil { // The list must be seen to end.
+			yield(none, err)
+		}
+	}
+}
+
+// seek reads up to the first element of the array under key. There is none if
+// the array is null or missing.
+func seek(d *json.Decoder, key string) (open bool, err error) {
+	token, err := d.Token()
+	if err != nil {
+		return false, err
+	}
+	if token != json.Delim('{') {
+		return false, fmt.Errorf("%w: not an object", errNoList)
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return false, err
+		}
+		if name != key {
+			var skipped json.RawMessage
+			if err := d.Decode(&skipped); err != nil {
+				return false, err
+			}
+			continue
+		}
+		switch token, err := d.Token(); {
+		case err != nil:
+			return false, err
+		case token == json.Delim('['):
+			return true, nil
+		case token != nil:
+			return false, fmt.Errorf("%w: %q is not an array", errNoList, key)
+		}
+	}
+	_, err = d.Token()
+	return false, err
+}
+
+// garbled is the error for an answer that stopped being what it should be.
+func (c *Client) garbled(err error, subject string) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	var coded *oci.Error
+	switch {
+	case errors.Is(err, errNoList), errors.As(err, &syntax), errors.As(err, &kind), errors.Is(err, io.EOF):
+		return &oci.Error{Code: oci.Unknown, Message: subject + ": the answer is no list of a registry: " + err.Error(), Err: err}
+	case errors.As(err, &coded):
+		return fmt.Errorf("%s: %w", subject, err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &oci.Error{Code: oci.Unavailable, Message: subject + ": the answer broke off", Err: err}
+	}
+	return c.failed(err)
+}
+
+// decodeName refuses what would write more than a name to a terminal.
+func decodeName(d *json.Decoder) (string, error) {
+	var name string
+	if err := d.Decode(&name); err != nil {
+		return "", err
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }) {
+		return "", oci.Errorf(oci.NameInvalid, "the registry lists a name that is none: %.80q", name)
+	}
+	return name, nil
+}
+
+func decodeDetail(d *json.Decoder) (oci.TagDetail, error) {
+	var w struct {
+		Tag          string         `json:"tag"`
+		Digest       oci.Digest     `json:"digest"`
+		MediaType    string         `json:"mediaType"`
+		ManifestSize int64          `json:"manifestSize"`
+		Size         int64          `json:"size"`
+		Created      time.Time      `json:"created"`
+		Pushed       time.Time      `json:"pushed"`
+		Platforms    []oci.Platform `json:"platforms"`
+	}
+	if err := d.Decode(&w); err != nil {
+		return oci.TagDetail{}, err
+	}
+	if err := oci.CheckTag(w.Tag); err != nil {
+		return oci.TagDetail{}, err
+	}
+	if _, err := oci.ParseDigest(string(w.Digest)); err != nil {
+		return oci.TagDetail{}, err
+	}
+	return oci.TagDetail{
+		Tag: w.Tag, Manifest: oci.Descriptor{MediaType: w.MediaType, Digest: w.Digest, Size: w.ManifestSize},
+		Size: w.Size, Created: w.Created, Pushed: w.Pushed, Platforms: w.Platforms,
+	}, nil
+}

@@ -1,0 +1,24 @@
+// Command regctl hosts a container registry and operates any other.
+//
+// All it does is in [github.com/regctl/regctl/commands]; here are the signals
+// and the exit status. The first SIGINT or SIGTERM asks to stop, the second
+// one does not ask.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/regctl/regctl/commands"
+)
+
+// Set by the linker in a release.
+var version, commit string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(commands.Main(ctx, commands.System(commands.NewBuild(version, commit)), os.Args[1:]))
+}

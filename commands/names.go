@@ -1,0 +1,164 @@
+package commands
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/regctl/regctl/client/oci"
+)
+
+// defaultRegistry is what bare names mean when nothing else was said.
+const defaultRegistry = "localhost:5000"
+
+// target is what a WHAT of the command line names: a registry, a repository,
+// or one image of it.
+type target struct {
+	scheme string // "http", "https" or "": as the client thinks fit.
+	host   string
+	repo   string // Empty: the registry.
+	ref    string // A tag or a digest; may be empty.
+}
+
+// address is what [client.New] takes.
+func (t target) address() string {
+	if t.scheme != "" {
+		return t.scheme + "://" + t.host
+	}
+	return t.host
+}
+
+// parseTarget reads HOST, HOST/, REPO, HOST/REPO, each but the first two with
+// :TAG or @DIGEST, all with http:// or https:// before them. Bare names are in
+// the registry that fallback returns, which is asked only then.
+func parseTarget(what string, fallback func() (string, error)) (target, error) {
+	var t target
+	rest := what
+	if t.scheme, rest = cutScheme(what); t.scheme == "" && !beginsWithHost(rest) {
+		registry, err := fallback()
+		if err != nil {
+			return target{}, err
+		}
+		t.scheme, t.host = cutScheme(strings.TrimSuffix(registry, "/"))
+		if strings.Contains(t.host, "/") || t.host == "" {
+			return target{}, usagef("%q is not a registry: HOST or HOST:PORT", registry)
+		}
+		return t, t.parseRepo(what, rest)
+	}
+	t.host, rest, _ = strings.Cut(rest, "/")
+	if t.host == "" {
+		return target{}, usagef("%q names no registry", what)
+	}
+	return t, t.parseRepo(what, rest)
+}
+
+func cutScheme(s string) (scheme, rest string) {
+	if scheme, rest, ok := strings.Cut(s, "://"); ok && (scheme == "http" || scheme == "https") {
+		return scheme, rest
+	}
+	return "", s
+}
+
+// beginsWithHost: a trailing slash, a dot, "localhost" or name:digits makes
+// the first part of a name a host.
+func beginsWithHost(s string) bool {
+	first, rest, slash := strings.Cut(s, "/")
+	name, port, colon := strings.Cut(first, ":")
+	switch {
+	case slash && rest == "" && first != "":
+		return true
+	case strings.HasPrefix(first, "["): // An IPv6 address.
+		return true
+	case strings.Contains(name, "."), name == "localhost":
+		return !strings.Contains(name, "@")
+	}
+	return colon && port != "" && strings.Trim(port, "0123456789") == ""
+}
+
+func (t *target) parseRepo(what, rest string) error {
+	if strings.HasSuffix(rest, "/") {
+		return usagef("%q is no repository; for those below it: --include '%s**'", what, rest)
+	}
+	if name, digest, ok := strings.Cut(rest, "@"); ok {
+		rest, t.ref = name, digest
+		rest, _, _ = strings.Cut(rest, ":") // The digest says more than the tag.
+	} else {
+		rest, t.ref, ok = strings.Cut(rest, ":")
+		if ok && t.ref == "" {
+			return usagef("%q ends where a tag should be", what)
+		}
+	}
+	t.repo = rest
+	if t.repo == "" {
+		if t.ref != "" {
+			return usagef("%q names no repository", what)
+		}
+		return nil
+	}
+	if isHub(t.host) && !strings.Contains(t.repo, "/") {
+		t.repo = "library/" + t.repo
+	}
+	if err := oci.CheckRepo(t.repo); err != nil {
+		return err
+	}
+	if t.ref != "" {
+		return oci.CheckRef(t.ref)
+	}
+	return nil
+}
+
+func isHub(host string) bool { return host == "docker.io" || host == "index.docker.io" }
+
+// clientConfig is regctl/config.yaml in the user's configuration directory.
+type clientConfig struct {
+	// Registry is what bare names mean.
+	Registry string `yaml:"registry"`
+}
+
+// registry tells which registry bare names mean: of --registry,
+// $REGCTL_REGISTRY, the configuration file and the built-in one the first
+// that is set.
+func (e *Env) registry(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if host := e.Getenv("REGCTL_REGISTRY"); host != "" {
+		return host, nil
+	}
+	config, err := e.clientConfig()
+	if err != nil {
+		return "", err
+	}
+	if config.Registry != "" {
+		return config.Registry, nil
+	}
+	return defaultRegistry, nil
+}
+
+// clientConfig reads the configuration file; without one it is empty.
+func (e *Env) clientConfig() (clientConfig, error) {
+	var config clientConfig
+	dir := e.configHome()
+	if dir == "" {
+		return config, nil
+	}
+	path := filepath.Join(dir, "regctl", "config.yaml")
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return config, nil
+	}
+	if err != nil {
+		return config, err
+	}
+	defer func() { _ = f.Close() }() // It was only read.
+	d := yaml.NewDecoder(f)
+	d.KnownFields(true)
+	if err := d.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
+		return config, usagef("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	return config, nil
+}
