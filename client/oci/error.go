@@ -150,10 +150,13 @@ func AsError(err error) *Error {
 		return e
 	}
 	var c Code
-	if errors.As(err, &c) {
-		return &Error{Code: c, Err: err}
+	switch {
+	case !errors.As(err, &c):
+		return &Error{Code: Unknown, Err: err}
+	case err == error(c): // A bare code is no cause of itself.
+		return &Error{Code: c}
 	}
-	return &Error{Code: Unknown, Err: err}
+	return &Error{Code: c, Err: err}
 }
 
 // wireError is the JSON form of one error, wireErrors that of an answer:

@@ -169,7 +169,10 @@ func ParseManifest(mediaType string, raw []byte) (*Graph, error) {
 			g.ArtifactType = m.Config.MediaType
 		}
 	}
-	return g, g.checkDescriptors()
+	if err := g.checkDescriptors(); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 func (m *manifestJSON) checkType(told, declared string) error {
