@@ -23,8 +23,9 @@ type Env struct {
 	Environ []string
 	// Home is the home directory; may be empty.
 	Home string
-	// Now tells the time.
-	Now func() time.Time
+	// Now tells the time, After is [time.After].
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
 	// Terminal says that Stdout is a terminal, Width how many columns it has
 	// (0: unknown).
 	Terminal bool
@@ -42,7 +43,7 @@ func System(b Build) *Env {
 	home, _ := os.UserHomeDir() // CI runs without one.
 	env := &Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Environ: os.Environ(), Home: home, Now: time.Now, Build: b,
+		Environ: os.Environ(), Home: home, Now: time.Now, After: time.After, Build: b,
 	}
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
 		env.Terminal = true

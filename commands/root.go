@@ -88,6 +88,7 @@ Long flags work with one dash or two.
 	root.SetHelpCommandGroupID(groupOther)
 	root.AddCommand(
 		newLs(env, runLs),
+		newServe(env, runServe),
 		newCompletion(env),
 		newVersion(env, runVersion),
 	)
