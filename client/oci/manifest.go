@@ -3,6 +3,7 @@ package oci
 import (
 	"encoding/json"
 	"mime"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -142,11 +143,26 @@ func MediaTypeOf(raw []byte) string {
 	return m.mediaType()
 }
 
+var anyDigest = regexp.MustCompile(`sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}`)
+
+// DigestsIn returns everything in raw that looks like a digest, each once: more
+// than a stored manifest of an unknown kind can name, never less.
+func DigestsIn(raw []byte) []Digest {
+	var found []Digest
+	for _, d := range anyDigest.FindAll(raw, -1) {
+		if !slices.Contains(found, Digest(d)) {
+			found = append(found, Digest(d))
+		}
+	}
+	return found
+}
+
 // ParseManifest reads a manifest that a client declares to be of mediaType
 // ("" or "application/json": not said). It returns a [ManifestInvalid] error
 // for a body that is not JSON, whose type cannot be told or contradicts what
-// is declared, that is image and index at once (CVE-2021-41190), that is
-// Docker schema 1, or that names something by a malformed digest.
+// is declared, that is image and index at once (CVE-2021-41190) or could be
+// read in two ways, that is Docker schema 1, or that names something by a
+// malformed digest.
 func ParseManifest(mediaType string, raw []byte) (*Graph, error) {
 	m, err := decodeManifest(raw)
 	if err != nil {
@@ -157,6 +173,9 @@ func ParseManifest(mediaType string, raw []byte) (*Graph, error) {
 		return nil, err
 	}
 	if err := m.checkShape(told); err != nil {
+		return nil, err
+	}
+	if err := checkKeys(raw); err != nil {
 		return nil, err
 	}
 	g := &Graph{

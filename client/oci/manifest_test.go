@@ -44,6 +44,7 @@ func TestParseManifestAccepts(t *testing.T) {
 		"Docker list":             {"", typed(oci.MediaTypeDockerList, index), oci.MediaTypeDockerList},
 		"no layers":               {"", `{"schemaVersion":2,"config":{"digest":"@A","size":0}}`, oci.MediaTypeManifest},
 		"empty index":             {"", `{"schemaVersion":2,"manifests":[]}`, oci.MediaTypeIndex},
+		"annotations by case":     {"", strings.Replace(image, "{", `{"annotations":{"a":"1","A":"2"},`, 1), oci.MediaTypeManifest},
 		"unknown fields":          {"", strings.Replace(image, "{", `{"x":[1.5,{}],`, 1), oci.MediaTypeManifest},
 	} {
 		g, err := oci.ParseManifest(c.declared, manifest(c.raw))
@@ -84,6 +85,11 @@ func TestParseManifestRefuses(t *testing.T) {
 		"image with fsLayers":        {"", with(`"fsLayers":[]`, image)},
 		"misspelled manifests":       {"", with(`"Manifests":[]`, image)},
 		"config twice":               {"", with(`"CONFIG":{}`, image)},
+		"layers twice":               {"", `{"schemaVersion":2,"layers":[{"digest":"@C"}],"config":{"digest":"@A"},"layers":[{"digest":"@B"}]}`},
+		"digest twice":               {"", `{"schemaVersion":2,"config":{"digest":"@A","digest":"@B"}}`},
+		"digest twice but for case":  {"", `{"schemaVersion":2,"config":{"digest":"@A"},"layers":[{"digest":"@B","Digest":"@C"}]}`},
+		"config twice but for ſ":     {"", with(`"ſubject":{"digest":"@B"},"subject":{"digest":"@C"}`, image)},
+		"annotation twice":           {"", with(`"annotations":{"a":"1","a":"2"}`, image)},
 		"bad config digest":          {"", `{"schemaVersion":2,"config":{"digest":"sha256:x"}}`},
 		"no config digest":           {"", `{"schemaVersion":2,"config":{}}`},
 		"bad layer digest":           {"", `{"schemaVersion":2,"config":{"digest":"@A"},"layers":[{"digest":"../x"}]}`},

@@ -61,7 +61,8 @@ type Reader interface {
 
 // Writer puts content.
 type Writer interface {
-	// PutManifest stores a manifest and moves p.Tags to it, in order.
+	// PutManifest stores a manifest and moves p.Tags to it, in order. One that
+	// is refused changes nothing.
 	// Errors: [ManifestInvalid], [ManifestTooLarge], [DigestInvalid] (the
 	// bytes do not have p.Digest), [ManifestBlobUnknown] (a blob it names is
 	// not in repo), [TagExists] (p.NoOverwrite), [Unsupported],
@@ -70,8 +71,9 @@ type Writer interface {
 
 	// MountBlob makes a blob of repository from a member of repo without
 	// moving a byte. An empty from means any repository that the caller may
-	// pull. A nil Upload says it is done; otherwise the blob was not found
-	// and the caller goes on with the upload, or cancels it.
+	// pull; not all of them need be searched. A nil Upload says it is done;
+	// otherwise the blob was not found and the caller goes on with the upload,
+	// or cancels it.
 	// Errors: [Unsupported], [InsufficientStorage].
 	MountBlob(ctx context.Context, repo, from string, d Digest) (Upload, error)
 
@@ -105,13 +107,15 @@ type Deleter interface {
 }
 
 // Lister enumerates. Names come in bytewise order of the full name, from the
-// first one after the name given as after. A sequence ends with its first error.
+// first one after the name given as after. A sequence ends with its first
+// error. Ranged over again, it sees what has changed.
 type Lister interface {
 	// Repos lists the repositories that hold at least one manifest.
 	// Errors: [Unsupported] (this registry has no catalogue).
 	Repos(ctx context.Context, after string) iter.Seq2[string, error]
 
-	// Tags lists the tags of repo.
+	// Tags lists the tags of repo, which is known while it has a manifest or
+	// a blob.
 	// Errors: [NameUnknown].
 	Tags(ctx context.Context, repo, after string) iter.Seq2[string, error]
 
@@ -150,12 +154,14 @@ type Upload interface {
 	Size() int64
 
 	// Commit verifies what was received, makes it durable and a member of the
-	// repository, and ends the upload. If it fails for the content, nothing
-	// of the upload is left.
-	// Errors: [DigestInvalid], [InsufficientStorage].
+	// repository, and ends the upload. If it fails, nothing of the upload is
+	// left, but that a malformed digest changes nothing.
+	// Errors: [DigestInvalid], [BlobUploadUnknown], [UploadBusy],
+	// [RangeInvalid], [InsufficientStorage].
 	Commit(ctx context.Context, d Digest) (Descriptor, error)
 
-	// Cancel ends the upload and removes its data.
+	// Cancel ends the upload and removes its data. It does nothing after
+	// Commit or Cancel of this handle.
 	Cancel(ctx context.Context) error
 
 	// Close gives the handle back and keeps what was received. It does

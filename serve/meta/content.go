@@ -194,14 +194,14 @@ func (h *Repo) readManifest(ctx context.Context, d oci.Digest) (Manifest, error)
 }
 
 // describe tells what raw is. What no push would be allowed to bring in today
-// is still served as long as it has a type.
+// is still served as long as it has a type, and keeps all that it may name.
 func (h *Repo) describe(d, content oci.Digest, raw []byte) (Manifest, error) {
 	g, err := oci.ParseManifest("", raw)
 	if err == nil {
 		return Describe(content, raw, g), nil
 	}
 	if t := oci.MediaTypeOf(raw); t != "" {
-		return Manifest{Content: content, Size: int64(len(raw)), MediaType: t}, nil
+		return Manifest{Content: content, Size: int64(len(raw)), MediaType: t, Names: oci.DigestsIn(raw)}, nil
 	}
 	return Manifest{}, fmt.Errorf("manifest %s of %s: %w: %w", d, h.r.name, errDamaged, err)
 }
