@@ -11,7 +11,12 @@ import (
 
 // missing makes fs.ErrNotExist of what means that a name cannot be there.
 func missing(err error) error {
-	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	switch errno {
+	case syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.ELOOP:
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	return err

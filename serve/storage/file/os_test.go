@@ -2,6 +2,8 @@ package file_test
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/regctl/regctl/serve/storage"
@@ -38,4 +40,57 @@ func TestReadersAreFiles(t *testing.T) {
 
 func TestBackend(t *testing.T) {
 	storagetest.Run(t, func(t testing.TB) storage.Backend { return open(t, t.TempDir(), file.Options{}) })
+}
+
+func TestSymlinks(t *testing.T) {
+	root, other := t.TempDir(), t.TempDir()
+	b := open(t, root, file.Options{})
+	put(t, b, "dir/file", "x")
+	for name, to := range map[string]string{"away": other, "broken": "nowhere", "dir/link": "file", "dir/loop": "loop"} {
+		ok(t, os.Symlink(to, filepath.Join(root, name)))
+	}
+	put(t, b, "away/new/key", "data")
+	if got, err := os.ReadFile(filepath.Join(other, "new/key")); err != nil || string(got) != "data" {
+		t.Errorf("behind the link is %q, %v", got, err)
+	}
+	want := map[string][]storage.Entry{
+		".":   {{Name: file.Private, Dir: true}, {Name: "away", Dir: true}, {Name: "dir", Dir: true}},
+		"dir": {{Name: "file"}, {Name: "link"}},
+	}
+	for dir, want := range want {
+		var got []storage.Entry
+		for e, err := range b.List(t.Context(), dir) {
+			ok(t, err)
+			got = append(got, e)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s has %v, want %v", dir, got, want)
+		}
+	}
+	ok(t, b.Remove(t.Context(), "away")) // The link, not what is behind it.
+	if _, err := os.Stat(filepath.Join(other, "new/key")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestModes(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "a", "root")
+	b := open(t, root, file.Options{})
+	put(t, b, "dir/key", "data")
+	// The umask of the process, as a directory and a file of its own have it.
+	ref := t.TempDir()
+	ok(t, os.Mkdir(filepath.Join(ref, "d"), 0o777))
+	ok(t, os.WriteFile(filepath.Join(ref, "f"), nil, 0o666))
+	for name, like := range map[string]string{root: "d", root + "/dir": "d", root + "/dir/key": "f"} {
+		is, err := os.Stat(name)
+		ok(t, err)
+		want, err := os.Stat(filepath.Join(ref, like))
+		ok(t, err)
+		if is.Mode() != want.Mode() {
+			t.Errorf("%s is %v, want %v", name, is.Mode(), want.Mode())
+		}
+	}
+	if is, err := os.Stat(filepath.Join(root, file.Private)); err != nil || is.Mode().Perm() != 0o700 {
+		t.Errorf("%s: %v, %v", file.Private, is.Mode(), err)
+	}
 }
