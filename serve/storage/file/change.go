@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/regctl/regctl/serve/storage"
 )
@@ -56,22 +57,28 @@ func (b *Backend) Sync(_ context.Context, dir string) error {
 	if err := checkDir(dir); err != nil {
 		return err
 	}
-	return b.syncDir(dir)
+	return b.syncDirs([]string{dir})
 }
 
-// syncDir makes the names in dir durable, and dir with all above it.
-func (b *Backend) syncDir(dir string) error {
+// syncDirs makes the names in all dirs durable, and dirs with all above them.
+func (b *Backend) syncDirs(dirs []string) error {
 	if b.noSync {
 		return nil
 	}
-	marks := b.dirs.pending(dir)
-	if err := b.syncOne(dir); err != nil {
+	var marks []mark
+	sync := slices.Clone(dirs)
+	for _, dir := range dirs {
+		marks = append(marks, b.dirs.pending(dir)...)
+	}
+	for _, m := range marks {
+		sync = append(sync, path.Dir(m.dir))
+	}
+	slices.Sort(sync)
+	sync = slices.Compact(sync)
+	if err := atOnce(len(sync), func(i int) error { return b.syncOne(sync[i]) }); err != nil {
 		return err
 	}
 	for _, m := range marks {
-		if err := b.syncOne(path.Dir(m.dir)); err != nil {
-			return err
-		}
 		b.dirs.settle(m)
 	}
 	return nil

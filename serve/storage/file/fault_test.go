@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -19,15 +21,14 @@ import (
 
 // failing makes the first call after now for which which returns true fail.
 func failing(d *filetest.Disk, err error, which func(filetest.Call) bool) (failed func() bool) {
-	done := false
+	var done atomic.Bool // Calls may come at the same time.
 	d.Before = func(c filetest.Call) error {
-		if done || !which(c) {
-			return nil
+		if which(c) && done.CompareAndSwap(false, true) {
+			return err
 		}
-		done = true
-		return err
+		return nil
 	}
-	return func() bool { return done }
+	return done.Load
 }
 
 // Each call of a commit fails once: then nothing is left of the scratch and
@@ -59,8 +60,12 @@ func TestCommitFailsAtEveryStep(t *testing.T) {
 				noneLeft(t, b)
 				noneLeft(t, on(t, d.PowerCut()))
 			}
-			if got := get(t, on(t, d.PowerCut()), to); got != want {
-				t.Errorf("%s, call %d, error %v: after a power cut %q, want %q", to, n, err, got, want)
+			for seed := range uint64(8) {
+				rnd := rand.New(rand.NewPCG(seed, uint64(n)))
+				cut := d.PowerCutKeeping(func() bool { return seed > 0 && rnd.IntN(2) == 0 })
+				if got := get(t, on(t, cut), to); got != want {
+					t.Errorf("%s, call %d, error %v: after a power cut %q, want %q", to, n, err, got, want)
+				}
 			}
 			if !failed {
 				break
@@ -102,12 +107,11 @@ func TestFailedCommitKeepsAnothers(t *testing.T) {
 	b := on(t, d)
 	put(t, b, "a/other", "x")
 	w := scratch(t, b, "up/data", "first")
-	inner := false
+	var inner atomic.Bool
 	d.Before = func(c filetest.Call) error {
-		if inner || c.Op != "syncdir" {
+		if c.Op != "syncdir" || !inner.CompareAndSwap(false, true) {
 			return nil
 		}
-		inner = true
 		put(t, b, "a/key", "second")
 		return syscall.EIO
 	}
@@ -116,6 +120,23 @@ func TestFailedCommitKeepsAnothers(t *testing.T) {
 	}
 	if got := get(t, b, "a/key"); got != "second" {
 		t.Errorf("key holds %q", got)
+	}
+}
+
+// What was there is not removed because it could not be looked at.
+func TestFailedCommitBlind(t *testing.T) {
+	h := &hooked{Disk: filetest.NewDisk()}
+	b := open(t, "/srv/registry", file.Options{FS: h, Euid: asUser})
+	put(t, b, "a/key", "old")
+	w := scratch(t, b, "up/data", "new")
+	h.blind = true
+	failing(h.Disk, syscall.EIO, func(c filetest.Call) bool { return c.Op == "syncdir" })
+	if err := w.Commit(t.Context(), "a/key"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("commit: %v", err)
+	}
+	h.blind = false
+	if get(t, b, "a/key") == "" {
+		t.Error("the key is gone")
 	}
 }
 
@@ -293,18 +314,17 @@ func TestGivesUp(t *testing.T) {
 func TestMadeAgainWhileSynced(t *testing.T) {
 	h := &hooked{Disk: filetest.NewDisk()}
 	b := open(t, "/srv/registry", file.Options{FS: h, Euid: asUser})
-	done := false
+	var done atomic.Bool
 	h.synced = func(name string) {
-		if done || path.Clean(name) != "/srv/registry" {
+		if path.Clean(name) != "/srv/registry" || !done.CompareAndSwap(false, true) {
 			return
 		}
-		done = true
 		ok(t, b.Remove(t.Context(), "a/first"))
 		ok(t, b.Remove(t.Context(), "a"))
 		ok(t, scratch(t, b, "a/up/data", "makes a again").Close())
 	}
 	put(t, b, "a/first", "1")
-	if !done {
+	if !done.Load() {
 		t.Fatal("nothing was made again")
 	}
 	put(t, b, "a/second", "2")
@@ -313,10 +333,19 @@ func TestMadeAgainWhileSynced(t *testing.T) {
 	}
 }
 
-// hooked calls synced when a directory was synced.
+// hooked calls synced when a directory was synced, and opens nothing for
+// reading while blind.
 type hooked struct {
 	*filetest.Disk
 	synced func(name string)
+	blind  bool
+}
+
+func (h *hooked) OpenFile(name string, flag int, perm fs.FileMode) (file.File, error) {
+	if h.blind && flag == os.O_RDONLY {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+	}
+	return h.Disk.OpenFile(name, flag, perm)
 }
 
 func (h *hooked) SyncDir(name string) error {
@@ -336,11 +365,11 @@ func TestCommitAfterRename(t *testing.T) {
 	ok(t, scratch(t, b, "made/up/1/data", "x").Close())
 	ok(t, b.Rename(t.Context(), "durable", "x"))
 	ok(t, b.Rename(t.Context(), "made", "y"))
-	put(t, b, "x/new", "1")
-	put(t, b, "y/up/1/new", "2")
-	cut := on(t, d.PowerCut())
-	if one, two := get(t, cut, "x/new"), get(t, cut, "y/up/1/new"); one != "1" || two != "2" {
-		t.Errorf("after a power cut %q and %q", one, two)
+	for _, key := range []string{"x/new", "y/up/1/new"} {
+		put(t, b, key, "data")
+		if got := get(t, on(t, d.PowerCut()), key); got != "data" {
+			t.Errorf("%s after a power cut: %q", key, got)
+		}
 	}
 }
 
@@ -390,5 +419,44 @@ func TestListDoesNotStat(t *testing.T) {
 	}
 	if s.n != 0 || len(names) != 100 || !slices.IsSorted(names) {
 		t.Errorf("%d names, %d calls of Stat", len(names), s.n)
+	}
+}
+
+// Each call of a batch fails once: then neither key has changed, unless all
+// went well, and nothing is left of any scratch.
+func TestCommitAllFailsAtEveryStep(t *testing.T) {
+	for n := 1; ; n++ {
+		d, b := mounted(t)
+		batch := []storage.Pending{
+			{Writer: scratch(t, b, "repo/up/1/data", "new"), To: "fresh/a/b/new"},
+			{Writer: scratch(t, b, "repo/tag/was.1.tmp", "new"), To: "repo/tag/was"},
+		}
+		before := d.Calls()
+		failed := failing(d, syscall.EIO, func(c filetest.Call) bool { return c.N-before == n })
+		err := storage.CommitAll(t.Context(), b, batch...)
+		hit := failed()
+		d.Before = nil
+		fresh, was := "", "old"
+		switch {
+		case err == nil:
+			fresh, was = "new", "new"
+		case !errors.Is(err, syscall.EIO) || !hit:
+			t.Fatalf("call %d: %v", n, err)
+		}
+		for what, b := range map[string]*file.Backend{"now": b, "after a power cut": on(t, d.PowerCut())} {
+			if got := get(t, b, "fresh/a/b/new"); got != fresh {
+				t.Errorf("call %d, error %v: %s the new key holds %q, want %q", n, err, what, got, fresh)
+			}
+			if got := get(t, b, "repo/tag/was"); got != was {
+				t.Errorf("call %d, error %v: %s the old key holds %q, want %q", n, err, what, got, was)
+			}
+			noneLeft(t, b)
+		}
+		if !hit {
+			if n < 8 {
+				t.Errorf("only %d calls", n)
+			}
+			return
+		}
 	}
 }

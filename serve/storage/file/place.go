@@ -20,7 +20,7 @@ type placing struct {
 	keep bool        // What was under to is unknown: nothing is taken back.
 }
 
-// place moves the durable file under from to its key, durably.
+// place moves the durable file under from to its key.
 func (p *placing) place(from string) error {
 	old, err := p.b.fs.OpenFile(p.b.path(p.to), os.O_RDONLY, 0)
 	switch {
@@ -33,13 +33,7 @@ func (p *placing) place(from string) error {
 	if errors.Is(err, syscall.EXDEV) {
 		err = p.copy(from)
 	}
-	if err != nil {
-		return err
-	}
-	if err := p.b.syncDir(path.Dir(p.to)); err != nil {
-		return errors.Join(err, p.undo())
-	}
-	return nil
+	return err
 }
 
 func (p *placing) close() {
@@ -113,6 +107,6 @@ func (p *placing) undo() error {
 		}
 	}
 	// The caller has an error already; a second one of the device adds nothing.
-	_ = p.b.syncDir(path.Dir(p.to))
+	_ = p.b.syncDirs([]string{path.Dir(p.to)})
 	return err
 }

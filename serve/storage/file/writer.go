@@ -181,33 +181,5 @@ func (w *writer) discard() error {
 
 // Commit implements [storage.Writer].
 func (w *writer) Commit(ctx context.Context, to string) error {
-	if w.file == nil {
-		return errEnded
-	}
-	if err := w.commit(ctx, to); err != nil {
-		return errors.Join(fmt.Errorf("commit %s: %w", to, err), w.end(), w.discard())
-	}
-	if dir := path.Dir(w.key); dir != path.Dir(to) {
-		w.b.rmdir(dir)
-	}
-	return nil
-}
-
-func (w *writer) commit(ctx context.Context, to string) error {
-	if err := errors.Join(ctx.Err(), storage.CheckKey(to)); err != nil {
-		return err
-	}
-	if err := errors.Join(w.err, w.Sync()); err != nil {
-		return err
-	}
-	ours, err := w.file.Stat()
-	if err != nil {
-		return err
-	}
-	if err := w.end(); err != nil {
-		return err
-	}
-	p := placing{b: w.b, to: to, ours: ours}
-	defer p.close()
-	return p.place(w.key)
+	return w.b.CommitAll(ctx, []storage.Pending{{Writer: w, To: to}})
 }
