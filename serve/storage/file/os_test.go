@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,5 +93,15 @@ func TestModes(t *testing.T) {
 	}
 	if is, err := os.Stat(filepath.Join(root, file.Private)); err != nil || is.Mode().Perm() != 0o700 {
 		t.Errorf("%s: %v, %v", file.Private, is.Mode(), err)
+	}
+}
+
+func BenchmarkBackend(b *testing.B) {
+	for _, noSync := range []bool{false, true} {
+		b.Run(fmt.Sprintf("sync=%t", !noSync), func(b *testing.B) {
+			storagetest.Benchmark(b, func(t testing.TB) storage.Backend {
+				return open(t, t.TempDir(), file.Options{NoSync: noSync})
+			})
+		})
 	}
 }

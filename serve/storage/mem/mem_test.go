@@ -35,3 +35,7 @@ func TestTime(t *testing.T) {
 		t.Errorf("time %v, want %v (%v)", info.ModTime, written, err)
 	}
 }
+
+func BenchmarkBackend(b *testing.B) {
+	storagetest.Benchmark(b, func(testing.TB) storage.Backend { return mem.New() })
+}
