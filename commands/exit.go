@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/storage"
 )
 
 // The exit statuses of every command.
@@ -76,10 +78,19 @@ func exitStatus(err error) int {
 		return codeStatus(coded.Code)
 	case errors.As(err, &code):
 		return codeStatus(code)
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network):
+	case errors.Is(err, storage.ErrReadOnly):
+		return exitLocked
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && !isErrno(network):
 		return exitUnreachable
 	}
 	return exitFailed
+}
+
+// isErrno tells an error of the system that came from no network: a
+// syscall.Errno calls itself a net.Error, one of a file, too.
+func isErrno(err net.Error) bool {
+	_, ok := err.(syscall.Errno) //nolint:errorlint // What errors.As has found is looked at, not what it wraps.
+	return ok
 }
 
 func codeStatus(c oci.Code) int {

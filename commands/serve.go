@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -176,7 +177,7 @@ func (s *server) openStorage(ctx context.Context, flag string) (b storage.Backen
 	if s.place.Path, err = filepath.Abs(s.place.Path); err != nil {
 		return nil, nil, err
 	}
-	if err := os.MkdirAll(s.place.Path, 0o777); err != nil {
+	if err := makeStore(s.place.Path); err != nil {
 		return nil, nil, err
 	}
 	locked, err := s.lock(ctx)
@@ -192,6 +193,15 @@ func (s *server) openStorage(ctx context.Context, flag string) (b storage.Backen
 	return b, unlock, nil
 }
 
+// makeStore makes the directory of a store that may be new.
+func makeStore(dir string) error {
+	err := os.MkdirAll(dir, 0o777)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("cannot make the store: %w: %w", storage.ErrReadOnly, err)
+	}
+	return err
+}
+
 // lock takes the store, and waits for a server that is about to stop.
 func (s *server) lock(ctx context.Context) (*file.Locked, error) {
 	locked, err := file.Lock(ctx, s.place.Path, 0, s.env.After)
@@ -200,7 +210,7 @@ func (s *server) lock(ctx context.Context) (*file.Locked, error) {
 		s.env.say("%v; waiting up to %s for it to stop", err, lockWait)
 		locked, err = file.Lock(ctx, s.place.Path, lockWait, s.env.After)
 	}
-	if errors.As(err, &held) || errors.Is(err, storage.ErrReadOnly) {
+	if ctx.Err() == nil && errors.As(err, &held) {
 		return nil, &ExitError{exitLocked, err}
 	}
 	return locked, err
