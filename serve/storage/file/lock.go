@@ -9,6 +9,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/regctl/regctl/serve/storage"
 )
 
 const lockPoll = 250 * time.Millisecond
@@ -53,8 +55,10 @@ func Lock(ctx context.Context, root string, wait time.Duration, after func(time.
 	if err := poll(ctx, f, wait, after); err != nil {
 		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(err, f.Close()))
 	}
-	if err := sign(f); err != nil {
-		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(refused(err), f.Close()))
+	// A full disk is to be served and cleaned up, though it has no room for
+	// the name of who does it.
+	if err := refused(sign(f)); err != nil && !errors.Is(err, storage.ErrFull) {
+		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(err, f.Close()))
 	}
 	return &Locked{f}, nil
 }
@@ -127,9 +131,9 @@ func sign(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(0); err != nil {
-		return err
+	data = append(data, '\n')
+	if _, err := f.WriteAt(data, 0); err != nil { // Over the old name, so that its room is not given away.
+		return errors.Join(err, f.Truncate(0))
 	}
-	_, err = f.WriteAt(append(data, '\n'), 0)
-	return err
+	return f.Truncate(int64(len(data)))
 }
