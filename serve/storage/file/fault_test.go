@@ -460,3 +460,46 @@ func TestCommitAllFailsAtEveryStep(t *testing.T) {
 		}
 	}
 }
+
+// A connection gives little at once, which is written in large pieces; what
+// came before it broke is kept.
+func TestReadFromFillsBuffers(t *testing.T) {
+	for _, broken := range []error{nil, io.ErrUnexpectedEOF} {
+		d := filetest.NewDisk()
+		b := on(t, d)
+		w := scratch(t, b, "up/data", "")
+		var writes atomic.Int64
+		d.Before = func(c filetest.Call) error {
+			if c.Op == "write" {
+				writes.Add(1)
+			}
+			return nil
+		}
+		data := strings.Repeat("0123456789abcdef", 40_000)
+		n, err := w.ReadFrom(&pieces{strings.NewReader(data), broken})
+		if n != int64(len(data)) || !errors.Is(err, broken) {
+			t.Errorf("read %d of %d bytes, %v, want %v", n, len(data), err, broken)
+		}
+		if writes.Load() > 4 {
+			t.Errorf("%d writes", writes.Load())
+		}
+		ok(t, w.Close())
+		if got := get(t, b, "up/data"); got != data {
+			t.Errorf("%d bytes are kept, want %d", len(got), len(data))
+		}
+	}
+}
+
+// pieces gives up to 1,000 bytes at once, and in the end err, if not nil.
+type pieces struct {
+	r   io.Reader
+	err error
+}
+
+func (p *pieces) Read(buf []byte) (int, error) {
+	n, err := p.r.Read(buf[:min(len(buf), 1000)])
+	if err == io.EOF && p.err != nil {
+		err = p.err
+	}
+	return n, err
+}

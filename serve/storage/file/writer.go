@@ -97,6 +97,9 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.file == nil {
 		return 0, errEnded
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	w.dirty = true
 	n, err := w.file.Write(p)
 	if err != nil {
@@ -106,12 +109,36 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom implements [storage.Writer].
+// ReadFrom implements [storage.Writer]. It writes only full buffers: what
+// comes from a connection comes in small pieces.
 func (w *writer) ReadFrom(r io.Reader) (int64, error) {
-	buf := w.b.bufs.Get().(*[]byte)
-	defer w.b.bufs.Put(buf)
-	// The structs hide WriteTo and ReadFrom, which would not use buf.
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
+	p := w.b.bufs.Get().(*[]byte)
+	defer w.b.bufs.Put(p)
+	var sum int64
+	for {
+		buf, rerr := fill(*p, r)
+		n, err := w.Write(buf)
+		sum += int64(n)
+		switch {
+		case err != nil:
+			return sum, err
+		case rerr == io.EOF:
+			return sum, nil
+		case rerr != nil:
+			return sum, rerr
+		}
+	}
+}
+
+// fill reads until buf is full or r has no more, and returns what it read.
+func fill(buf []byte, r io.Reader) (read []byte, err error) {
+	n := 0
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return buf[:n], err
 }
 
 func (w *writer) fail(err error) {
