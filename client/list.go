@@ -26,17 +26,15 @@ const (
 // just as one that wants a login.
 // Errors: [oci.Unsupported] (this registry has no catalogue).
 func (c *Client) Repos(ctx context.Context, after string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		q := query{subject: c.host, scope: "registry:catalog:*", path: "/v2/_catalog", key: "repositories", after: after}
-		for name, err := range list(ctx, c, q, decodeName) {
+	return list(ctx, c, query{
+		subject: c.host, scope: "registry:catalog:*", path: "/v2/_catalog", key: "repositories", after: after,
+		refused: func(err error) error {
 			if errors.Is(err, oci.NotFound) || errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.Unsupported) {
-				err = &oci.Error{Code: oci.Unsupported, Message: c.host + " has no catalogue of its repositories", Err: err}
+				return &oci.Error{Code: oci.Unsupported, Message: c.host + " has no catalogue of its repositories", Err: err}
 			}
-			if !yield(name, err) {
-				return
-			}
-		}
-	}
+			return err
+		},
+	}, decodeName)
 }
 
 // Tags lists the tags of repo in the order of the server.
@@ -51,23 +49,19 @@ func (c *Client) TagDetails(ctx context.Context, repo, after string) iter.Seq2[o
 	return inRepo(ctx, c, repo, "/_regctl/tags", after, decodeDetail)
 }
 
-// inRepo lists something of a repository. An endpoint that is not there is
-// told from a repository that is not there by the code of the answer.
+// inRepo lists something of a repository.
 func inRepo[T any](ctx context.Context, c *Client, repo, endpoint, after string, decode func(*json.Decoder) (T, error)) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		var none T
-		if err := oci.CheckRepo(repo); err != nil {
+	if err := oci.CheckRepo(repo); err != nil {
+		return func(yield func(T, error) bool) {
+			var none T
 			yield(none, err)
-			return
-		}
-		scope := "repository:" + repo + ":pull"
-		q := query{subject: c.host + "/" + repo, scope: scope, path: "/v2/" + repo + endpoint, key: "tags", after: after}
-		for item, err := range list(ctx, c, q, decode) {
-			if !yield(item, err) {
-				return
-			}
 		}
 	}
+	return list(ctx, c, query{
+		subject: c.host + "/" + repo, scope: "repository:" + repo + ":pull",
+		path: "/v2/" + repo + endpoint, key: "tags", after: after,
+		refused: func(err error) error { return err },
+	}, decode)
 }
 
 // errNoList is JSON of another shape.
@@ -80,6 +74,7 @@ type query struct {
 	path    string
 	key     string // Of the array in the answer.
 	after   string
+	refused func(error) error // What an answer that is no success means.
 }
 
 // list follows a list from page to page. It ends with its first error.
@@ -96,31 +91,41 @@ func list[T any](ctx context.Context, c *Client, q query, decode func(*json.Deco
 			yield(none, c.failed(err))
 			return
 		}
-		next := l.first(q.path, q.after)
-		for next != "" {
-			resp, err := c.get(ctx, t, next, q.subject)
-			if err != nil {
-				yield(none, err)
-				return
-			}
-			more := true
-			items(resp.Body, q.key, decode, func(item T, err error) bool {
-				if err != nil {
-					err = c.garbled(err, q.subject)
-				}
-				more = yield(item, err) && err == nil
-				return more
-			})
-			_ = resp.Body.Close() // It was only read.
-			if !more {
-				return
-			}
-			if next, err = l.next(resp, next); err != nil {
-				yield(none, err)
+		for next := l.first(q.path, q.after); next != ""; {
+			var more bool
+			if next, more = page(ctx, c, l, t, q, next, decode, yield); !more {
 				return
 			}
 		}
 	}
+}
+
+// page yields what is on the page at address, and returns that of the next
+// one. There is no more after an error or a yield that wants none.
+func page[T any](ctx context.Context, c *Client, l *link, t http.RoundTripper, q query, address string,
+	decode func(*json.Decoder) (T, error), yield func(T, error) bool) (next string, more bool) {
+	var none T
+	resp, err := c.get(ctx, t, address, q.subject)
+	if err != nil {
+		yield(none, q.refused(err))
+		return "", false
+	}
+	defer func() { _ = resp.Body.Close() }() // It was only read.
+	more = true
+	items(resp.Body, q.key, decode, func(item T, err error) bool {
+		if err != nil {
+			err = c.garbled(err, q.subject)
+		}
+		more = yield(item, err) && err == nil
+		return more
+	})
+	if !more {
+		return "", false
+	}
+	if next, err = l.next(resp, address); err != nil {
+		yield(none, err)
+	}
+	return next, err == nil
 }
 
 func (l *link) first(path, after string) string {

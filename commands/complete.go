@@ -41,7 +41,9 @@ func (e *Env) complete(ctx context.Context, o *remoteOptions, typed string, tags
 		return e.found(ctx, o, t, head+":", ref), cobra.ShellCompDirectiveNoFileComp
 	}
 	prefix := ""
-	if _, rest := cutScheme(typed); beginsWithHost(rest) && strings.Contains(rest, "/") {
+	scheme, rest := cutScheme(typed)
+	// "team/" is on its way to a repository rather than a host.
+	if strings.Contains(rest, "/") && (scheme != "" || beginsWithHost(strings.TrimSuffix(rest, "/"))) {
 		prefix = typed[:len(typed)-len(rest)+strings.Index(rest, "/")+1]
 	}
 	t, err := e.target(prefix, o)

@@ -325,7 +325,7 @@ func (l *lister) explain(err error, repo string) error {
 	case catalogue && (errors.Is(err, oci.Unauthorized) || errors.Is(err, oci.Denied)):
 		return &hinted{err, err.Error() + ". Log in: docker login " + host + "; or name a repository, if " + host +
 			" has no catalogue: regctl ls " + host + "/REPO"}
-	case repo == "" && (errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.NotFound)):
+	case repo == "" && l.target.repo != "" && (errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.NotFound)):
 		return &hinted{err, err.Error() + ". What is there: regctl ls " + l.target.address()}
 	}
 	return l.target.hint(err, "regctl ls", l.o.What)

@@ -80,7 +80,7 @@ func (r *repoTags) fill(ctx context.Context, reg names) {
 	defer close(r.tags)
 	for tag, err := range reg.Tags(ctx, r.repo, "") {
 		if err != nil {
-			if !errors.Is(err, oci.NameUnknown) {
+			if !errors.Is(err, oci.NameUnknown) && !errors.Is(err, oci.NotFound) {
 				r.err = err
 			}
 			return

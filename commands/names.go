@@ -73,8 +73,10 @@ func beginsWithHost(s string) bool {
 		return true
 	case strings.HasPrefix(first, "["): // An IPv6 address.
 		return true
+	case strings.Contains(first, "@"): // No login here; a digest.
+		return false
 	case strings.Contains(name, "."), name == "localhost":
-		return !strings.Contains(name, "@")
+		return true
 	}
 	return colon && port != "" && strings.Trim(port, "0123456789") == ""
 }
@@ -157,7 +159,12 @@ func (e *Env) clientConfig() (clientConfig, error) {
 	defer func() { _ = f.Close() }() // It was only read.
 	d := yaml.NewDecoder(f)
 	d.KnownFields(true)
-	if err := d.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
+	err = d.Decode(&config)
+	var wrong *yaml.TypeError
+	switch {
+	case errors.As(err, &wrong):
+		return config, usagef("%s: %s; it has registry:", path, strings.TrimSuffix(wrong.Errors[0], " in type commands.clientConfig"))
+	case err != nil && !errors.Is(err, io.EOF):
 		return config, usagef("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	return config, nil

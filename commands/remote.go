@@ -123,8 +123,8 @@ func (t target) inScheme(plain bool, what string) string {
 	if plain {
 		scheme, alternative = "http://", ", or --insecure"
 	}
-	_, what = cutScheme(what)
-	if beginsWithHost(what) || t.scheme != "" && what != "" {
+	typed, what := cutScheme(what)
+	if typed != "" || beginsWithHost(what) {
 		return scheme + what + alternative
 	}
 	return strings.TrimSuffix("--registry "+scheme+t.host+" "+what, " ") + alternative
