@@ -92,7 +92,7 @@ func runServe(ctx context.Context, env *Env, o *serveOptions) error {
 	defer unlock()
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Requests are drained after ctx.
 	defer cancel()
-	st, err := store.New(background, backend, store.Options{Log: log, Now: env.Now})
+	st, err := store.New(background, backend, store.Options{Log: log})
 	if errors.Is(err, meta.ErrForeign) {
 		return &ExitError{exitLocked, fmt.Errorf("%s: %w", s.place.Path, err)}
 	}

@@ -3,6 +3,8 @@ package meta
 import (
 	"path"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/regctl/regctl/client/oci"
 )
 
@@ -15,13 +17,19 @@ import (
 //	  _manifests/revisions/<alg>/<hex>/link     so is the manifest
 //	  _manifests/tags/<tag>/current/link        where the tag points
 //	  _manifests/tags/<tag>/index/<alg>/<hex>/link  where it ever pointed
-//	  _uploads/<id>/data, startedat             an unfinished upload
+//	  _uploads/<id>/…                           an unfinished upload of registry:2
 //
 // A link holds a digest without a newline. Its content counts, not its path:
 // registry:2 links a sha512 blob to data that it keeps under sha256.
+//
+// Our unfinished uploads are in docker/registry/v2/_uploads, which registry:2
+// does not look at: one file each, beside the blobs that they become. A
+// directory for each, in a repository that may be on another file system,
+// would cost more than all else of a small push.
 const (
 	root         = "docker/registry/v2"
 	repositories = root + "/repositories"
+	uploadsDir   = root + "/_uploads"
 
 	layers    = "_layers"
 	manifests = "_manifests"
@@ -42,12 +50,12 @@ func BlobKey(d oci.Digest) string {
 	return path.Join(root, "blobs", string(d.Algorithm()), hex[:2], hex, "data")
 }
 
-// UploadKey is where the bytes of an unfinished upload are kept.
-func UploadKey(repo, id string) string { return path.Join(repoDir(repo), uploads, id, "data") }
+// UploadKey is where the bytes of an unfinished upload are kept. No upload of
+// one repository is found in another.
+func UploadKey(repo, id string) string { return path.Join(uploadsDir, uploadPrefix(repo)+id) }
 
-// StartedAtKey is where registry:2 looks for the age of an upload.
-func StartedAtKey(repo, id string) string {
-	return path.Join(repoDir(repo), uploads, id, "startedat")
+func uploadPrefix(repo string) string {
+	return digest.SHA256.FromString(repo).Encoded()[:16] + "-"
 }
 
 func repoDir(repo string) string { return path.Join(repositories, repo) }

@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,7 +229,23 @@ func (m *Meta) Remove(ctx context.Context, name string) (bool, error) {
 		}
 	}
 	m.removeEmpty(ctx, repoDir(name))
-	return true, nil
+	return true, m.removeUploads(ctx, name)
+}
+
+// removeUploads removes the unfinished uploads of a repository.
+func (m *Meta) removeUploads(ctx context.Context, repo string) error {
+	for e, err := range m.backend.List(ctx, uploadsDir) {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && strings.HasPrefix(e.Name, uploadPrefix(repo)) {
+			err = m.backend.Remove(ctx, path.Join(uploadsDir, e.Name))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the uploads of %s: %w", repo, err)
+		}
+	}
+	return nil
 }
 
 // setAside renames the directories of a repository so that it is gone, its

@@ -66,9 +66,8 @@ type Writer interface {
 
 	// Commit makes what was written durable and visible under key to, in one
 	// step: whatever was under to is seen until then, and after a crash it is
-	// either there or replaced as a whole. The scratch is gone, and so is its
-	// directory if nothing else is in it. When Commit fails, nothing is left
-	// of the scratch and to is what it was.
+	// either there or replaced as a whole. When Commit fails, the scratch is
+	// removed as by Cancel, and to is what it was.
 	Commit(ctx context.Context, to string) error
 
 	// Close keeps the scratch for a later Create, not necessarily over a

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
-	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -25,10 +24,9 @@ import (
 
 // Options of [New]. The zero value is ready for use.
 type Options struct {
-	Log    *slog.Logger     // Default: discards.
-	Now    func() time.Time // Default: time.Now.
-	Bodies int64            // Bytes of manifests kept in memory. Default: 16 MiB.
-	Budget int64            // See [meta.Options].
+	Log    *slog.Logger // Default: discards.
+	Bodies int64        // Bytes of manifests kept in memory. Default: 16 MiB.
+	Budget int64        // See [meta.Options].
 
 	// SparseImages accepts images whose blobs are not all in the repository.
 	// Indexes may always be sparse.
@@ -41,7 +39,6 @@ type Store struct {
 	backend storage.Backend
 	meta    *meta.Meta
 	log     *slog.Logger
-	now     func() time.Time
 	sparse  bool
 	bodies  *bodies
 	details *lru.Cache[oci.Digest, detail]
@@ -63,9 +60,6 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.Bodies == 0 {
 		o.Bodies = 16 << 20
 	}
@@ -82,7 +76,7 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Store, error) {
 		return nil, err
 	}
 	return &Store{
-		backend: b, meta: m, log: o.Log, now: o.Now, sparse: o.SparseImages, bodies: newBodies(o.Bodies),
+		backend: b, meta: m, log: o.Log, sparse: o.SparseImages, bodies: newBodies(o.Bodies),
 		details: details, seen: seen, sessions: map[string]*session{},
 	}, nil
 }

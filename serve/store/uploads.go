@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
@@ -82,13 +81,9 @@ func (s *Store) Upload(ctx context.Context, repo, id string, o oci.UploadOptions
 func (s *Store) begin(ctx context.Context, repo string, a digest.Algorithm) (*upload, error) {
 	id := uuid.NewString()
 	on := &session{repo: repo, id: id, key: meta.UploadKey(repo, id), algorithm: a, hash: a.Hash()}
-	ctx = context.WithoutCancel(ctx)
-	out, err := s.backend.Create(ctx, on.key, 0)
+	out, err := s.backend.Create(context.WithoutCancel(ctx), on.key, 0)
 	if err != nil {
 		return nil, translate(err, oci.Unknown, "begin an upload to "+repo)
-	}
-	if err := s.noteStart(ctx, on); err != nil {
-		return nil, errors.Join(translate(err, oci.Unknown, "begin an upload to "+repo), out.Cancel())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -312,14 +307,11 @@ func (u *upload) publish(ctx context.Context, d oci.Digest) error {
 	defer u.s.blobs.Lock(string(d))()
 	r := u.s.meta.Open(u.on.repo)
 	defer r.Close()
-	if err := u.s.removeStartedAt(ctx, u.on); err != nil {
-		return err
-	}
 	return r.AddBlob(ctx, d, u.out)
 }
 
 // Cancel implements [oci.Upload].
-func (u *upload) Cancel(ctx context.Context) error {
+func (u *upload) Cancel(context.Context) error {
 	if u.ended {
 		return nil
 	}
@@ -327,8 +319,7 @@ func (u *upload) Cancel(ctx context.Context) error {
 		return err
 	}
 	defer u.end()
-	err := u.s.removeStartedAt(context.WithoutCancel(ctx), u.on)
-	return translate(errors.Join(err, u.out.Cancel()), oci.BlobUploadUnknown, "cancel upload "+u.on.id)
+	return translate(u.out.Cancel(), oci.BlobUploadUnknown, "cancel upload "+u.on.id)
 }
 
 // Close implements [oci.Upload].
@@ -356,23 +347,4 @@ func (u *upload) end() {
 	u.on.ended, u.on.writer = true, nil
 	u.on.mu.Unlock()
 	u.s.forget(u.on)
-}
-
-// noteStart writes down when an upload began, where registry:2 looks for it
-// when it purges uploads. It is of no other use, so it need not be durable.
-func (s *Store) noteStart(ctx context.Context, on *session) error {
-	w, err := s.backend.Create(ctx, meta.StartedAtKey(on.repo, on.id), 0)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(w, s.now().UTC().Format(time.RFC3339))
-	return errors.Join(err, w.Close())
-}
-
-func (s *Store) removeStartedAt(ctx context.Context, on *session) error {
-	err := s.backend.Remove(ctx, meta.StartedAtKey(on.repo, on.id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

@@ -28,7 +28,8 @@ func (b *Backend) CommitAll(ctx context.Context, batch []storage.Pending) error 
 	for i, p := range batch {
 		w, ok := p.Writer.(*writer)
 		if !ok || w.b != b {
-			return fmt.Errorf("commit %s: not a writer of this backend: %w", p.To, errors.ErrUnsupported)
+			err := fmt.Errorf("commit %s: not a writer of this backend: %w", p.To, errors.ErrUnsupported)
+			return errors.Join(err, cancelAll(batch))
 		}
 		commits[i] = &commit{w, placing{b: b, to: p.To}, w.file == nil}
 		errs = append(errs, w.mayCommit(ctx, p.To))
@@ -41,6 +42,14 @@ func (b *Backend) CommitAll(ctx context.Context, batch []storage.Pending) error 
 		c.tidy(err != nil)
 	}
 	return err
+}
+
+func cancelAll(batch []storage.Pending) error {
+	var errs []error
+	for _, p := range batch {
+		errs = append(errs, p.Writer.Cancel())
+	}
+	return errors.Join(errs...)
 }
 
 func (b *Backend) commitAll(commits []*commit) error {
@@ -100,16 +109,11 @@ func (c *commit) finish() error {
 	return c.end()
 }
 
-// tidy removes what is left of the scratch, which is nothing but perhaps its
-// directory if it was placed.
+// tidy removes what is left of the scratch of a commit that failed.
 func (c *commit) tidy(failed bool) {
 	c.close()
-	switch dir := path.Dir(c.key); {
-	case c.ended:
-	case failed:
+	if failed && !c.ended {
 		_ = c.end()     // There is an error already;
 		_ = c.discard() // what stays is for the collector.
-	case dir != path.Dir(c.to):
-		c.writer.b.rmdir(dir)
 	}
 }

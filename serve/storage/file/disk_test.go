@@ -237,6 +237,22 @@ func script(ctx context.Context, b *file.Backend, acked func(key, data string)) 
 		},
 		func() error { return commit("repo/tag/current", "three") },
 		func() error { return commit("trash/repo/late", "late") },
+		func() error {
+			one, err := storage.Prepare(ctx, b, "batch/a/one", []byte("1"))
+			if err != nil {
+				return err
+			}
+			two, err := storage.Prepare(ctx, b, "batch/b/two", []byte("2"))
+			if err != nil {
+				return errors.Join(err, one.Writer.Cancel())
+			}
+			if err := b.CommitAll(ctx, []storage.Pending{one, two}); err != nil {
+				return err
+			}
+			acked("batch/a/one", "1")
+			acked("batch/b/two", "2")
+			return nil
+		},
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -252,6 +268,8 @@ var everything = map[string][]string{
 	"blobs/aa/data":          {"", "blob", "blob again"},
 	"trash/repo/tag/current": {"", "two"},
 	"trash/repo/late":        {"", "late"},
+	"batch/a/one":            {"", "1"},
+	"batch/b/two":            {"", "2"},
 }
 
 // The power goes at every step, and what the device had not been told to keep

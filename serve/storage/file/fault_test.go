@@ -503,3 +503,22 @@ func (p *pieces) Read(buf []byte) (int, error) {
 	}
 	return n, err
 }
+
+// A batch with the writer of another backend is refused as a whole.
+func TestCommitAllForeign(t *testing.T) {
+	b, other := on(t, filetest.NewDisk()), on(t, filetest.NewDisk())
+	err := b.CommitAll(t.Context(), []storage.Pending{
+		{Writer: scratch(t, b, "up/data", "x"), To: "one"},
+		{Writer: scratch(t, other, "up/data", "x"), To: "two"},
+	})
+	if !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("got %v", err)
+	}
+	for _, b := range []*file.Backend{b, other} {
+		for _, key := range []string{"up", "one", "two"} {
+			if _, err := b.Stat(t.Context(), key); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", key, err)
+			}
+		}
+	}
+}

@@ -60,9 +60,9 @@ func (w *writer) Commit(ctx context.Context, to string) error {
 	err := w.commit(ctx, to)
 	if err != nil {
 		w.remove()
+		w.rmdir()
 	}
 	w.node = nil
-	w.rmdir()
 	return err
 }
 

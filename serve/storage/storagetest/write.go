@@ -109,7 +109,7 @@ func (s *suite) resume(off int64, first, second, want string) {
 	s.ok(w.Sync())
 	s.ok(w.Commit(s.Context(), "key"))
 	s.holds("key", want)
-	s.gone("up")
+	s.gone("up/data")
 }
 
 // endOnce ends a writer in each way and calls everything once more.
@@ -142,7 +142,7 @@ func commitTests() map[string]func(*suite) {
 		"MakesDirectories": func(s *suite) {
 			s.ok(s.scratch("up/x/data", 0, "data").Commit(s.Context(), "a/b/c/d"))
 			s.holds("a/b/c/d", "data")
-			s.gone("up/x/data", "up/x")
+			s.gone("up/x/data")
 		},
 		"Empty": func(s *suite) {
 			s.ok(s.scratch("up/data", 0, "").Commit(s.Context(), "key"))
@@ -188,6 +188,9 @@ func commitTests() map[string]func(*suite) {
 			s.holds("key", "data")
 			s.gone("tmp")
 		},
+		"All":              commitAll,
+		"AllFail":          commitAllFail,
+		"AllOfNone":        func(s *suite) { s.ok(storage.CommitAll(s.Context(), s.b)) },
 		"FailsOnDirectory": func(s *suite) { s.failedCommit(s.Context(), "a") },
 		"FailsBelowFile":   func(s *suite) { s.failedCommit(s.Context(), "a/key/x") },
 		"FailsCancelled": func(s *suite) {
@@ -215,4 +218,41 @@ func (s *suite) failedCommit(ctx context.Context, to string) {
 	s.gone("up/x")
 	s.ok(w.Close())
 	s.ok(w.Cancel())
+}
+
+func commitAll(s *suite) {
+	s.put("a/two", "old")
+	s.ok(storage.CommitAll(s.Context(), s.b,
+		storage.Pending{Writer: s.scratch("up/1/data", 0, "one"), To: "new/dir/one"},
+		storage.Pending{Writer: s.scratch("up/2/data", 0, "two"), To: "a/two"},
+		storage.Pending{Writer: s.scratch("up/3/data", 0, "three"), To: "new/three"},
+	))
+	s.holds("new/dir/one", "one")
+	s.holds("a/two", "two")
+	s.holds("new/three", "three")
+	s.gone("up/1/data", "up/2/data", "up/3/data")
+}
+
+// commitAllFail has one of three writers fail: each key is as it was or as it
+// was to be, and no scratch is left.
+func commitAllFail(s *suite) {
+	for _, bad := range []string{"a", "a/key/x", "a//b"} {
+		s.put("a/key", "old")
+		batch := []storage.Pending{
+			{Writer: s.scratch("up/1/data", 0, "new"), To: "a/key"},
+			{Writer: s.scratch("up/2/data", 0, "x"), To: bad},
+			{Writer: s.scratch("up/3/data", 0, "x"), To: "a/late"},
+		}
+		s.fails("commit", storage.CommitAll(s.Context(), s.b, batch...))
+		data, _, err := storage.Get(s.Context(), s.b, "a/key", 10)
+		s.ok(err)
+		if string(data) != "old" && string(data) != "new" {
+			s.Errorf("a/key holds %q", data)
+		}
+		s.gone("up/1/data", "up/2/data", "up/3/data")
+		for _, p := range batch {
+			s.fails("a second commit", p.Writer.Commit(s.Context(), "again"))
+		}
+		s.gone("again")
+	}
 }
