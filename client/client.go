@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -177,11 +178,13 @@ func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
 	if err != nil {
 		return nil, oci.Errorf(oci.NameInvalid, "%q is not the address of a registry: %v", c.host, err)
 	}
-	l := &link{
-		scheme: scheme, reg: reg, scopes: map[string]http.RoundTripper{},
-		wire: &wire{inner: c.base, host: reg.RegistryStr(), scheme: scheme, agent: c.agent},
-	}
-	if l.challenge, err = transport.Ping(ctx, reg, l.wire); err != nil {
+	w := &wire{inner: c.base, host: reg.RegistryStr(), scheme: scheme, agent: c.agent}
+	l := &link{scheme: scheme, reg: reg, scopes: map[string]http.RoundTripper{}, wire: w}
+	if l.challenge, err = transport.Ping(ctx, reg, w); err != nil {
+		var answer *transport.Error
+		if failure := w.failure.Load(); failure != nil && !errors.As(err, &answer) {
+			err = *failure // Ping tells of the scheme that was refused as well.
+		}
 		if err = c.failed(err); errors.Is(err, oci.NotFound) {
 			err = &oci.Error{Code: oci.NotFound, Message: c.host + " is not a registry: it has no /v2/", Err: err}
 		}
@@ -231,10 +234,11 @@ func (l *link) authorized(ctx context.Context, scope string) (http.RoundTripper,
 // wire names us to servers, and sends nothing to the registry in another
 // scheme than was agreed on: neither by guess nor by redirect.
 type wire struct {
-	inner  http.RoundTripper
-	host   string
-	scheme string
-	agent  string
+	inner   http.RoundTripper
+	host    string
+	scheme  string
+	agent   string
+	failure atomic.Pointer[error] // The last one of inner.
 }
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -243,7 +247,11 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	req = req.Clone(req.Context())
 	req.Header.Set("User-Agent", w.agent)
-	return w.inner.RoundTrip(req)
+	resp, err := w.inner.RoundTrip(req)
+	if err != nil {
+		w.failure.Store(&err)
+	}
+	return resp, err
 }
 
 // maxErrorBody is how much of an error answer is read.

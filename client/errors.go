@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
@@ -44,11 +45,18 @@ func (c *Client) failed(err error) error {
 		return err
 	case errors.As(err, &answer):
 		return c.refused(answer)
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case isPlain(err):
 		err = &SpeaksError{Host: c.host, Plain: true}
 		return &oci.Error{Code: oci.Unavailable, Message: err.Error(), Err: err}
 	}
 	return &oci.Error{Code: oci.Unavailable, Message: c.host + ": " + reason(err), Err: err}
+}
+
+// isPlain tells whether a server answered a TLS handshake in plain HTTP.
+func isPlain(err error) bool {
+	var record tls.RecordHeaderError
+	return errors.Is(err, http.ErrSchemeMismatch) ||
+		errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/"
 }
 
 // refused is the error for an answer that go-containerregistry did not like
