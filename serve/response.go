@@ -9,7 +9,7 @@ import (
 
 // chunk is how much may go out between two looks at the clock. A client that
 // takes this much within [Options.Stall] is slow, not stalled.
-const chunk = 1 << 20
+const chunk = 256 << 10
 
 // response is the ResponseWriter of one request. It remembers what went out,
 // for the log, and renews the deadlines of the connection while bytes move, so

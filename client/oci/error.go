@@ -72,7 +72,7 @@ var statuses = map[Code]struct {
 	Unknown:             {http.StatusInternalServerError, "unknown error"},
 	ManifestTooLarge:    {http.StatusRequestEntityTooLarge, "manifest too large"},
 	TooManyTags:         {http.StatusRequestURITooLong, "too many tags in one request"},
-	TagExists:           {http.StatusConflict, "tag exists and must not be overwritten"},
+	TagExists:           {http.StatusPreconditionFailed, "tag exists and must not be overwritten"},
 	TagMoved:            {http.StatusPreconditionFailed, "tag points elsewhere"},
 	UploadBusy:          {http.StatusConflict, "another request is writing to this upload"},
 	NotFound:            {http.StatusNotFound, "no such endpoint"},

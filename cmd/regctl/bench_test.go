@@ -22,7 +22,7 @@ import (
 // ratio, within one run. cpu-µs/op is what the server's process spent.
 
 var servers = map[string]func(testing.TB, string) *server{
-	"regctl":          func(tb testing.TB, dir string) *server { return startRegctl(tb, dir, "--log-level", "error") },
+	"regctl":          func(tb testing.TB, dir string) *server { return startRegctl(tb, dir) },
 	"docker-registry": startDockerRegistry,
 }
 
@@ -143,7 +143,7 @@ func BenchmarkPage(b *testing.B) {
 // links to a few files, so that it takes seconds.
 func seedLists(tb testing.TB, dir string, n int) {
 	tb.Helper()
-	s := startRegctl(tb, dir, "--log-level", "error")
+	s := startRegctl(tb, dir)
 	c := newGenerator(s)
 	c.pushImage(tb, "bench/app", "x", random(1, 100))
 	if err := s.stop(syscall.SIGTERM); err != nil {

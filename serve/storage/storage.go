@@ -2,8 +2,9 @@
 // registries: package meta decides which key means what.
 //
 // Keys are slash-separated paths without empty, "." or ".." elements, relative
-// to the root of the backend. What stands before the last slash is a
-// directory: it is made when something is put into it. Backends are listed in
+// to the root of the backend; "." is that root for Stat, List and Sync. What
+// stands before the last slash is a directory: it is made when something is
+// put into it, and no key becomes a directory or the reverse. Backends are in
 // folders beside this one; all of them pass storagetest.Run.
 package storage
 
@@ -34,7 +35,7 @@ type Backend interface {
 	Open(ctx context.Context, key string) (io.ReadSeekCloser, Info, error)
 
 	// Create opens scratch under key, which nobody but the caller uses at the
-	// same time. With off 0 it begins anew; else what is there is kept up to
+	// same time, though Stat and List see it. With off 0 it begins anew; else what is there is kept up to
 	// off bytes and written on from there, and scratch that is missing or
 	// shorter is an error (fs.ErrNotExist, io.ErrUnexpectedEOF).
 	Create(ctx context.Context, key string, off int64) (Writer, error)
@@ -55,7 +56,8 @@ type Backend interface {
 }
 
 // Writer appends to scratch. It ends with Commit, Close or Cancel; after one
-// of these, Close and Cancel do nothing.
+// of these, Close and Cancel do nothing. After a Write or Sync that failed it
+// cannot be committed.
 type Writer interface {
 	io.Writer
 	io.ReaderFrom
