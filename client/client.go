@@ -171,10 +171,11 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 }
 
 func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
-	reg, err := name.NewRegistry(c.host)
+	var options []name.Option
 	if scheme == "http" {
-		reg, err = name.NewInsecureRegistry(c.host)
+		options = append(options, name.Insecure)
 	}
+	reg, err := name.NewRegistry(c.host, options...)
 	if err != nil {
 		return nil, oci.Errorf(oci.NameInvalid, "%q is not the address of a registry: %v", c.host, err)
 	}

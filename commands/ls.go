@@ -61,7 +61,7 @@ func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.C
 		},
 	}
 	flags := cmd.Flags()
-	o.remoteOptions.add(cmd)
+	o.add(cmd)
 	flags.BoolVarP(&o.All, "all", "a", false, "every REPOSITORY:TAG")
 	flags.StringArrayVar(&o.Include, "include", nil, "only names that match `PATTERN` (repeatable)")
 	flags.StringArrayVar(&o.Exclude, "exclude", nil, "no names that match `PATTERN` (repeatable)")

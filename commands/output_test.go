@@ -29,7 +29,7 @@ func TestFormatsAgree(t *testing.T) {
 	}
 	for _, name := range []string{"json", "yaml"} {
 		var got any
-		var decode func([]byte, any) error = json.Unmarshal
+		decode := json.Unmarshal
 		if name == "yaml" {
 			decode = yaml.Unmarshal
 		}

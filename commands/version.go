@@ -23,6 +23,9 @@ type Build struct {
 // NewBuild returns the Build of this program. What the linker was told wins
 // over what the go command recorded.
 func NewBuild(version, commit string) Build {
+	if commit == "none" { // GoReleaser, of a tree it knows nothing about.
+		commit = ""
+	}
 	b := Build{Version: version, Commit: commit, OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if ok && commit == "" {
