@@ -138,8 +138,13 @@ func storeFlags(tb testing.TB) []string {
 	return []string{"--root", tb.TempDir(), "--runroot", tb.TempDir(), "--storage-driver", "vfs"}
 }
 
+func newPodman(t *testing.T) tool {
+	t.Helper()
+	return newTool(t, "podman", append(storeFlags(t), "--cgroup-manager", "cgroupfs", "--tmpdir", t.TempDir())...)
+}
+
 func podman(t *testing.T, format string) client {
-	p := newTool(t, "podman", append(storeFlags(t), "--cgroup-manager", "cgroupfs", "--tmpdir", t.TempDir())...)
+	p := newPodman(t)
 	ids := map[string]string{}
 	return client{
 		push: func(t *testing.T, ref string) oci.Digest {

@@ -20,13 +20,9 @@ import (
 	"time"
 )
 
-// regctl is the binary under test, built once.
+// regctl is the binary under test, built once, when first asked for.
 var regctl = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "regctl-test-")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "regctl")
+	bin := filepath.Join(buildDir, "regctl")
 	out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, ".").CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
@@ -34,11 +30,17 @@ var regctl = sync.OnceValues(func() (string, error) {
 	return bin, err
 })
 
+// buildDir is where; it is there while the tests run.
+var buildDir string
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if bin, err := regctl(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
+	var err error
+	if buildDir, err = os.MkdirTemp("", "regctl-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	os.RemoveAll(buildDir)
 	os.Exit(code)
 }
 
@@ -51,11 +53,17 @@ func peer(tb testing.TB, names ...string) string {
 			return p
 		}
 	}
-	if os.Getenv("REGCTL_PEERS") == "required" {
-		tb.Fatalf("%s is not installed", names[0])
-	}
-	tb.Skipf("%s is not installed", names[0])
+	missing(tb, names[0]+" is not installed")
 	return ""
+}
+
+// missing ends a test that cannot be made here, and says why.
+func missing(tb testing.TB, why string) {
+	tb.Helper()
+	if os.Getenv("REGCTL_PEERS") == "required" {
+		tb.Fatal(why)
+	}
+	tb.Skip(why)
 }
 
 // server is a registry in a process of its own.
@@ -138,12 +146,44 @@ http: {addr: %q}
 // what the server says.
 func start(tb testing.TB, cmd *exec.Cmd, addr string) *server {
 	tb.Helper()
-	s := &server{addr: addr, done: make(chan struct{}), log: &lockedBuffer{}}
 	said := make(chan string, 1)
+	s := launch(tb, cmd, func(line string) {
+		if m := listening.FindStringSubmatch(line); m != nil {
+			select {
+			case said <- m[1]:
+			default:
+			}
+		}
+	})
+	if s.addr = addr; addr == "" {
+		select {
+		case s.addr = <-said:
+		case <-s.done:
+			tb.Fatalf("%s ended: %v\n%s", cmd, s.err, s.log)
+		case <-time.After(time.Minute):
+			tb.Fatalf("%s does not say where it listens:\n%s", cmd, s.log)
+		}
+	}
+	s.await(tb, func() error {
+		resp, err := http.Get(s.url("/v2/"))
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	})
+	return s
+}
+
+// launch starts a program, which ends with the test if not before, and calls
+// heard with each line of its stderr.
+func launch(tb testing.TB, cmd *exec.Cmd, heard func(line string)) *server {
+	tb.Helper()
+	s := &server{done: make(chan struct{}), log: &lockedBuffer{}}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		tb.Fatal(err)
 	}
+	endWithTests(cmd)
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -154,37 +194,22 @@ func start(tb testing.TB, cmd *exec.Cmd, addr string) *server {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			fmt.Fprintln(s.log, lines.Text())
-			if m := listening.FindStringSubmatch(lines.Text()); m != nil {
-				select {
-				case said <- m[1]:
-				default:
-				}
-			}
+			heard(lines.Text())
 		}
 		_, _ = io.Copy(io.Discard, stderr)
 		s.err = cmd.Wait()
 	}()
 	tb.Cleanup(func() { _ = s.stop(syscall.SIGKILL) })
-	if addr == "" {
-		select {
-		case s.addr = <-said:
-		case <-s.done:
-			tb.Fatalf("%s ended: %v\n%s", cmd, s.err, s.log)
-		case <-time.After(time.Minute):
-			tb.Fatalf("%s does not say where it listens:\n%s", cmd, s.log)
-		}
-	}
-	s.awaitAnswer(tb)
 	return s
 }
 
-func (s *server) awaitAnswer(tb testing.TB) {
+// await asks the server until it answers.
+func (s *server) await(tb testing.TB, ask func() error) {
 	tb.Helper()
 	limit := time.After(time.Minute)
 	for tick := time.Tick(10 * time.Millisecond); ; {
-		resp, err := http.Get(s.url("/v2/"))
+		err := ask()
 		if err == nil {
-			resp.Body.Close()
 			return
 		}
 		select {
