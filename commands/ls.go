@@ -113,7 +113,7 @@ type lsItem struct {
 	Repo string `json:"repo"`
 	Tag  string `json:"tag,omitempty"`
 
-	detail oci.TagDetail
+	detail *oci.TagDetail // Nil: not known.
 }
 
 func (i lsItem) name() string {
@@ -211,7 +211,7 @@ func (l *lister) tags(ctx context.Context) iter.Seq2[lsItem, error] {
 		return names
 	}
 	details := mapped(l.client.TagDetails(ctx, repo, ""), func(d oci.TagDetail) lsItem {
-		return lsItem{Repo: repo, Tag: d.Tag, detail: d}
+		return lsItem{Repo: repo, Tag: d.Tag, detail: &d}
 	})
 	return func(yield func(lsItem, error) bool) {
 		for item, err := range details {
@@ -293,7 +293,7 @@ func (l *lister) cells(item lsItem) []string {
 	switch columns := l.columns(); {
 	case l.o.All && len(columns) == 2:
 		return []string{item.Repo, item.Tag}
-	case len(columns) == 5:
+	case len(columns) == 5 && item.detail != nil:
 		d := item.detail
 		return []string{
 			item.Tag, shortDigest(d.Manifest.Digest), humanSize(d.Size),
