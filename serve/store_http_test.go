@@ -55,8 +55,7 @@ func openStore(t testing.TB, b storage.Backend) oci.Registry {
 	return st
 }
 
-// files returns the names of all files of the store and of the directories of
-// unfinished uploads, sorted.
+// files returns the names of all files of the store, sorted.
 func (r *rig) files() []string { return filesBelow(r.t, r.disk, "/store/docker") }
 
 func filesBelow(t testing.TB, tree file.Tree, dir string) []string {
@@ -71,14 +70,10 @@ func filesBelow(t testing.TB, tree file.Tree, dir string) []string {
 	var names []string
 	for _, e := range entries {
 		name := dir + "/" + e.Name()
-		switch {
-		case !e.IsDir():
-			names = append(names, name)
-		case strings.HasSuffix(dir, "/_uploads"):
-			names = append(names, name+"/")
-			fallthrough
-		default:
+		if e.IsDir() {
 			names = append(names, filesBelow(t, tree, name)...)
+		} else {
+			names = append(names, name)
 		}
 	}
 	return names

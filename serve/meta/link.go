@@ -63,8 +63,16 @@ func (m *Meta) removeEmpty(ctx context.Context, dir string) {
 	}
 }
 
-// removeTree removes dir with all in it, one name at a time.
+// removeTree removes dir with all in it, one name at a time. A symbolic link
+// goes, what it leads to stays: so a name is listed only once it could not be
+// removed as it is.
 func (m *Meta) removeTree(ctx context.Context, dir string) error {
+	switch err := m.backend.Remove(ctx, dir); {
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+		return nil
+	case !errors.Is(err, storage.ErrNotEmpty):
+		return err
+	}
 	for e, err := range m.backend.List(ctx, dir) {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -72,11 +80,7 @@ func (m *Meta) removeTree(ctx context.Context, dir string) error {
 			}
 			return err
 		}
-		remove := m.backend.Remove
-		if e.Dir {
-			remove = m.removeTree
-		}
-		if err := remove(ctx, path.Join(dir, e.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := m.removeTree(ctx, path.Join(dir, e.Name)); err != nil {
 			return err
 		}
 	}

@@ -202,7 +202,8 @@ func (b *Backend) readDir(dir string) ([]fs.DirEntry, error) {
 	return b.fs.ReadDir(b.path(dir))
 }
 
-// entry follows symbolic links; a broken one is fs.ErrNotExist.
+// entry follows symbolic links. One that is broken, or leads to a directory
+// that it is in, is fs.ErrNotExist: who walks down would never come to an end.
 func (b *Backend) entry(dir string, e fs.DirEntry) (storage.Entry, error) {
 	entry := storage.Entry{Name: e.Name(), Dir: e.IsDir()}
 	if e.Type()&fs.ModeSymlink == 0 {
@@ -213,7 +214,24 @@ func (b *Backend) entry(dir string, e fs.DirEntry) (storage.Entry, error) {
 		return storage.Entry{}, missing(err)
 	}
 	entry.Dir = info.IsDir()
+	if entry.Dir && b.isAbove(info, dir) {
+		return storage.Entry{}, fs.ErrNotExist
+	}
 	return entry, nil
+}
+
+// isAbove tells whether a directory is dir or one above it, up to that of the
+// file system.
+func (b *Backend) isAbove(info fs.FileInfo, dir string) bool {
+	for name := path.Clean(b.path(dir)); ; name = path.Dir(name) {
+		above, err := b.fs.Stat(name)
+		if err == nil && b.fs.SameFile(info, above) {
+			return true
+		}
+		if name == path.Dir(name) {
+			return false
+		}
+	}
 }
 
 // checkDir is storage.CheckKey that takes the root, ".", too.
