@@ -143,7 +143,7 @@ type BlobReader struct {
 // handle is closed the same calls on other handles fail with [UploadBusy].
 // An upload that has grown since this handle was made fails them with
 // [RangeInvalid]. A handle is for one goroutine.
-type Upload interface {
+type Upload interface { //nolint:interfacebloat // Two of the seven are what io.Copy asks for.
 	io.Writer
 	io.ReaderFrom
 
