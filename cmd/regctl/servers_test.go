@@ -112,21 +112,32 @@ var listening = regexp.MustCompile(`http://([^ ]*:\d+)`)
 // startRegctl serves dir and returns once it answers.
 func startRegctl(tb testing.TB, dir string, args ...string) *server {
 	tb.Helper()
+	return start(tb, regctlCommand(tb, dir, args...), "")
+}
+
+func regctlCommand(tb testing.TB, dir string, args ...string) *exec.Cmd {
+	tb.Helper()
 	bin, err := regctl()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	cmd := exec.Command(bin, append([]string{"serve", "--addr", "127.0.0.1:0", "--data", dir}, args...)...)
 	cmd.Env = []string{"HOME=" + tb.TempDir()}
-	return start(tb, cmd, "")
+	return cmd
 }
 
 // startDockerRegistry serves dir by Debian's docker-registry, the real
 // registry 2.8.
 func startDockerRegistry(tb testing.TB, dir string) *server {
 	tb.Helper()
+	cmd, addr := dockerRegistryCommand(tb, dir)
+	return start(tb, cmd, addr)
+}
+
+func dockerRegistryCommand(tb testing.TB, dir string) (cmd *exec.Cmd, addr string) {
+	tb.Helper()
 	bin := peer(tb, "docker-registry")
-	addr := freeAddr(tb)
+	addr = freeAddr(tb)
 	config := filepath.Join(tb.TempDir(), "config.yml")
 	text := fmt.Sprintf(`version: 0.1
 log: {level: error, accesslog: {disabled: true}}
@@ -139,7 +150,7 @@ http: {addr: %q}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	return start(tb, exec.Command(bin, "serve", config), addr)
+	return exec.Command(bin, "serve", config), addr
 }
 
 // start runs a server until the test ends. Without an address it is read from
