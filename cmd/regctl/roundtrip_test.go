@@ -170,9 +170,7 @@ func TestRoundTrip(t *testing.T) {
 			s.contented(t)
 		}
 		v.check(t, s)
-		if err := s.stop(syscall.SIGTERM); err != nil && ours {
-			t.Fatalf("turn %d: %v\n%s", n, err, s.log)
-		}
+		s.end(t)
 		if n == 2 || n == 3 {
 			v.collect(t, dir)
 		}
@@ -222,7 +220,7 @@ func TestLeftoversOfTheOther(t *testing.T) {
 	data := []byte("addressed by sha512")
 	long := digest.SHA512.FromBytes(data)
 	pushUnder(t, theirs, data, long)
-	theirs.stop(syscall.SIGTERM)
+	theirs.end(t)
 	for _, empty := range []string{"_manifests/tags/gone", "_manifests/tags/half/current", "_manifests/tags/half/index/sha256", "_uploads/empty"} {
 		if err := os.MkdirAll(filepath.Join(repo, empty), 0o777); err != nil {
 			t.Fatal(err)
@@ -258,7 +256,7 @@ func TestLeftoversOfTheOther(t *testing.T) {
 	if got := speak(theirs).must(t, http.StatusOK, http.MethodGet, "/v2/team/app/blobs/"+string(digest.SHA512.FromBytes(own))).body; !bytes.Equal(got, own) {
 		t.Errorf("registry:2 answers %q for a sha512 of ours", got)
 	}
-	theirs.stop(syscall.SIGTERM)
+	theirs.end(t)
 
 	v.collect(t, dir) // Only the blob that no manifest names goes.
 	ours = startRegctl(t, dir)

@@ -92,6 +92,16 @@ func (s *server) stop(sig syscall.Signal) error {
 	}
 }
 
+// end asks the server to end, which ours does in order; registry:2 just dies.
+func (s *server) end(tb testing.TB) {
+	tb.Helper()
+	err := s.stop(syscall.SIGTERM)
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.Exited()) {
+		tb.Fatalf("server ended: %v\n%s", err, s.log)
+	}
+}
+
 // cpu is the time that the process has spent on processors so far.
 func (s *server) cpu(tb testing.TB) time.Duration {
 	tb.Helper()
