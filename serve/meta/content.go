@@ -30,28 +30,43 @@ func (h *Repo) Blob(ctx context.Context, d oci.Digest) (oci.Digest, error) {
 // AddBlob returns.
 func (h *Repo) AddBlob(ctx context.Context, d oci.Digest, data storage.Writer) error {
 	return h.r.blobs.change(d, h.blobLoader(ctx, d), func(old oci.Digest, had bool) (oci.Digest, bool, error) {
-		return d, true, h.m.commit(ctx, d, data, layerLink(h.r.name, d), had && old == d)
+		return d, true, h.m.commit(ctx, d, data, layerLink(h.r.name, d), had && old == d, nil)
 	})
 }
 
 // commit makes what was written to data, if any, the bytes of d, and links
-// them unless they are linked.
-func (m *Meta) commit(ctx context.Context, d oci.Digest, data storage.Writer, link string, linked bool) error {
+// them unless they are linked. Meanwhile it gets as far with moves as they can
+// get before there is a manifest.
+func (m *Meta) commit(ctx context.Context, d oci.Digest, data storage.Writer, link string, linked bool, moves []*Move) error {
 	var batch []storage.Pending
 	if data != nil {
 		batch = append(batch, storage.Pending{Writer: data, To: BlobKey(d)})
 	}
+	var err error
 	if !linked {
-		p, err := storage.Prepare(ctx, m.backend, link, []byte(d))
-		if err != nil {
-			if data != nil {
-				err = errors.Join(err, data.Cancel())
-			}
-			return err
+		var p storage.Pending
+		if p, err = storage.Prepare(ctx, m.backend, link, []byte(d)); err == nil {
+			batch = append(batch, p)
 		}
-		batch = append(batch, p)
 	}
-	return storage.CommitAll(ctx, m.backend, batch...)
+	for i := 0; err == nil && i < len(moves); i++ {
+		var history []storage.Pending
+		if history, err = moves[i].history(ctx); err == nil {
+			batch = append(batch, history...)
+		}
+	}
+	if err != nil {
+		for _, p := range batch {
+			err = errors.Join(err, p.Writer.Cancel())
+		}
+		return err
+	}
+	var group errgroup.Group
+	for _, v := range moves {
+		group.Go(v.now.Sync)
+	}
+	group.Go(func() error { return storage.CommitAll(ctx, m.backend, batch...) })
+	return group.Wait()
 }
 
 // RemoveBlob ends the membership of a blob, fs.ErrNotExist if there is none.
@@ -86,10 +101,11 @@ func (h *Repo) Manifest(ctx context.Context, d oci.Digest) (Manifest, error) {
 
 // AddManifest makes a manifest a member of the repository, and what was
 // written to data its bytes; without data they are there already. data has
-// ended when AddManifest returns.
-func (h *Repo) AddManifest(ctx context.Context, d oci.Digest, f Manifest, data storage.Writer) error {
+// ended when AddManifest returns. Moves that are to be committed next wait for
+// the device meanwhile, and not again.
+func (h *Repo) AddManifest(ctx context.Context, d oci.Digest, f Manifest, data storage.Writer, moves ...*Move) error {
 	err := h.r.manifests.change(d, h.manifestLoader(ctx, d), func(old Manifest, had bool) (Manifest, bool, error) {
-		return f, true, h.m.commit(ctx, d, data, revisionLink(h.r.name, d), had && old.Content == f.Content)
+		return f, true, h.m.commit(ctx, d, data, revisionLink(h.r.name, d), had && old.Content == f.Content, moves)
 	})
 	if err != nil {
 		return err

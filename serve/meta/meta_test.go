@@ -49,11 +49,19 @@ func addIndex(t testing.TB, m *Meta, repo, name string, tags ...string) oci.Dige
 		t.Fatal(err)
 	}
 	for _, tag := range tags {
-		if err := h.MoveTag(t.Context(), tag, d, false); err != nil {
+		if err := moveTag(h, tag, d, false); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return d
+}
+
+func moveTag(h *Repo, tag string, d oci.Digest, noOverwrite bool) error {
+	v, err := h.PrepareMove(context.Background(), tag, d)
+	if err != nil {
+		return err
+	}
+	return errors.Join(v.Commit(context.Background(), noOverwrite), v.Cancel())
 }
 
 func repos(t testing.TB, m *Meta) (names []string) {
@@ -318,7 +326,7 @@ func TestTagsThatDifferInCaseAreRefusedWhereTheyWouldCollide(t *testing.T) {
 	h := m.Open("a")
 	defer h.Close()
 	d := digest.FromString("whatever")
-	if err := h.MoveTag(t.Context(), "Latest", d, false); !errors.Is(err, ErrCase) {
+	if err := moveTag(h, "Latest", d, false); !errors.Is(err, ErrCase) {
 		t.Errorf("got %v, want ErrCase", err)
 	}
 	if _, err := h.Tag(t.Context(), "LATEST"); !errors.Is(err, fs.ErrNotExist) {
@@ -333,10 +341,10 @@ func TestConditionsAreDecidedUnderTheLockOfTheTag(t *testing.T) {
 	h := m.Open("a")
 	defer h.Close()
 	ctx := context.Background()
-	if err := h.MoveTag(ctx, "v1", y, true); !errors.Is(err, ErrChanged) {
+	if err := moveTag(h, "v1", y, true); !errors.Is(err, ErrChanged) {
 		t.Errorf("overwritten: %v", err)
 	}
-	if err := h.MoveTag(ctx, "v1", x, true); err != nil {
+	if err := moveTag(h, "v1", x, true); err != nil {
 		t.Errorf("the same again is refused: %v", err)
 	}
 	if err := h.RemoveTag(ctx, "v1", y); !errors.Is(err, ErrChanged) {

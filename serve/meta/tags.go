@@ -30,23 +30,63 @@ func (h *Repo) Tag(ctx context.Context, tag string) (Tag, error) {
 	return t, err
 }
 
-// MoveTag points a tag at d. With noOverwrite it fails with [ErrChanged] if
-// the tag points elsewhere.
-func (h *Repo) MoveTag(ctx context.Context, tag string, d oci.Digest, noOverwrite bool) error {
+// A Move is a tag on its way to a manifest. It ends with Commit or Cancel;
+// after either, Cancel does nothing.
+type Move struct {
+	h   *Repo
+	tag string
+	to  oci.Digest
+	now storage.Writer // The link of the tag, to be.
+}
+
+// PrepareMove gets ready to point a tag at d, which nobody sees yet. The error
+// is [ErrCase] if the backend cannot tell the tag from another one.
+func (h *Repo) PrepareMove(ctx context.Context, tag string, d oci.Digest) (*Move, error) {
 	if err := h.checkCase(ctx, tag); err != nil {
-		return err
+		return nil, err
 	}
-	name := h.r.name
-	return h.r.tags.change(tag, h.tagLoader(ctx, tag), func(old Tag, had bool) (Tag, bool, error) {
-		if had && noOverwrite && old.Digest != d {
+	now, err := storage.Prepare(ctx, h.m.backend, tagLink(h.r.name, tag), []byte(d))
+	if err != nil {
+		return nil, err
+	}
+	return &Move{h: h, tag: tag, to: d, now: now.Writer}, nil
+}
+
+// Commit points the tag at its manifest, durably. With noOverwrite it fails
+// with [ErrChanged] if the tag points elsewhere.
+func (v *Move) Commit(ctx context.Context, noOverwrite bool) error {
+	h := v.h
+	return h.r.tags.change(v.tag, h.tagLoader(ctx, v.tag), func(old Tag, had bool) (Tag, bool, error) {
+		if had && noOverwrite && old.Digest != v.to {
 			return Tag{}, false, fmt.Errorf("%w: to %s", ErrChanged, old.Digest)
 		}
-		if err := h.m.point(ctx, tagLink(name, tag), tagIndexLink(name, tag, d), d); err != nil {
+		history, err := v.history(ctx)
+		if err == nil {
+			err = storage.CommitAll(ctx, h.m.backend, history...)
+		}
+		if err != nil {
 			return Tag{}, false, err
 		}
-		info, err := h.m.backend.Stat(ctx, tagLink(name, tag))
-		return Tag{Digest: d, Moved: info.ModTime}, true, err
+		if err := v.now.Commit(ctx, tagLink(h.r.name, v.tag)); err != nil {
+			return Tag{}, false, err
+		}
+		info, err := h.m.backend.Stat(ctx, tagLink(h.r.name, v.tag))
+		return Tag{Digest: v.to, Moved: info.ModTime}, true, err
 	})
+}
+
+// Cancel leaves the tag where it is.
+func (v *Move) Cancel() error { return v.now.Cancel() }
+
+// history returns the link that remembers where the tag ever pointed, unless
+// it is there already. It is written before the tag moves.
+func (v *Move) history(ctx context.Context) ([]storage.Pending, error) {
+	key := tagIndexLink(v.h.r.name, v.tag, v.to)
+	if got, _, err := v.h.m.readLink(ctx, key); err == nil && got == v.to {
+		return nil, nil
+	}
+	p, err := storage.Prepare(ctx, v.h.m.backend, key, []byte(v.to))
+	return []storage.Pending{p}, err
 }
 
 // RemoveTag removes a tag, fs.ErrNotExist if there is none. If was is not
@@ -196,25 +236,4 @@ func (h *Repo) checkCase(ctx context.Context, tag string) error {
 		return fmt.Errorf("tag %s: %w, and there is %s", tag, ErrCase, clash)
 	}
 	return nil
-}
-
-// point writes the link of a tag after the one of its history, which may be
-// there already. Both wait for the device at the same time.
-func (m *Meta) point(ctx context.Context, current, history string, d oci.Digest) error {
-	now, err := storage.Prepare(ctx, m.backend, current, []byte(d))
-	if err != nil {
-		return err
-	}
-	var group errgroup.Group
-	group.Go(now.Writer.Sync)
-	group.Go(func() error {
-		if got, _, err := m.readLink(ctx, history); err == nil && got == d {
-			return nil
-		}
-		return storage.Put(ctx, m.backend, history, []byte(d))
-	})
-	if err := group.Wait(); err != nil {
-		return errors.Join(err, now.Writer.Cancel())
-	}
-	return now.Writer.Commit(ctx, current)
 }

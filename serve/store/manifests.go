@@ -95,15 +95,36 @@ func (s *Store) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.De
 	}
 	ctx = context.WithoutCancel(ctx) // What is begun on disk is finished, whether the client waits or not.
 	f := meta.Describe(d, p.Raw, g)
-	if err := s.addManifest(ctx, r, d, f, p.Raw); err != nil {
-		return oci.Descriptor{}, translate(err, oci.Unknown, "store manifest "+at(repo, d))
-	}
-	for _, tag := range p.Tags {
-		if err := r.MoveTag(ctx, tag, d, p.NoOverwrite); err != nil {
-			return oci.Descriptor{}, tagExists(repo, tag, err)
-		}
+	if err := s.put(ctx, r, d, f, p); err != nil {
+		return oci.Descriptor{}, err
 	}
 	return describe(d, f), nil
+}
+
+// put stores a manifest, then moves the tags to it.
+func (s *Store) put(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest, p oci.Put) (err error) {
+	var moves []*meta.Move
+	defer func() {
+		for _, v := range moves {
+			err = errors.Join(err, v.Cancel()) // Nothing, if it was committed.
+		}
+	}()
+	for _, tag := range p.Tags {
+		v, err := r.PrepareMove(ctx, tag, d)
+		if err != nil {
+			return translate(err, oci.Unknown, "move tag "+r.Name()+":"+tag)
+		}
+		moves = append(moves, v)
+	}
+	if err := s.addManifest(ctx, r, d, f, p.Raw, moves); err != nil {
+		return translate(err, oci.Unknown, "store manifest "+at(r.Name(), d))
+	}
+	for i, v := range moves {
+		if err := v.Commit(ctx, p.NoOverwrite); err != nil {
+			return tagExists(r.Name(), p.Tags[i], err)
+		}
+	}
+	return nil
 }
 
 func tagExists(repo, tag string, err error) error {
@@ -158,7 +179,7 @@ func (s *Store) checkBlobs(ctx context.Context, r *meta.Repo, g *oci.Graph) erro
 	return nil
 }
 
-// mayMove refuses early what MoveTag would refuse after the manifest is in.
+// mayMove refuses early what the moves would refuse after the manifest is in.
 func (s *Store) mayMove(ctx context.Context, r *meta.Repo, d oci.Digest, p oci.Put) error {
 	if !p.NoOverwrite {
 		return nil
@@ -177,7 +198,7 @@ func (s *Store) mayMove(ctx context.Context, r *meta.Repo, d oci.Digest, p oci.P
 
 // addManifest stores and links a manifest. Its bytes are written unless they
 // are there and right. The caller holds the digest.
-func (s *Store) addManifest(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest, raw []byte) error {
+func (s *Store) addManifest(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest, raw []byte, moves []*meta.Move) error {
 	var data storage.Writer
 	old, _, err := storage.Get(ctx, s.backend, meta.BlobKey(d), oci.MaxManifest)
 	if err != nil || !bytes.Equal(old, raw) {
@@ -187,7 +208,7 @@ func (s *Store) addManifest(ctx context.Context, r *meta.Repo, d oci.Digest, f m
 		}
 		data = p.Writer
 	}
-	if err := r.AddManifest(ctx, d, f, data); err != nil {
+	if err := r.AddManifest(ctx, d, f, data, moves...); err != nil {
 		return err
 	}
 	s.bodies.add(d, raw)
