@@ -7,16 +7,20 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/regctl/regctl/serve"
 	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/meta"
+	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/file"
 )
 
@@ -154,28 +158,33 @@ func TestServeOpen(t *testing.T) {
 	}
 	defer func() { _ = listeners[0].Close() }()
 	env := newTestEnv(nil)
-	s := &server{env: env.Env, config: &config.Config{}}
-	s.greet(listeners)
+	env.greet([]net.Addr{listeners[0].Addr()}, config.Place{}, &config.Config{})
 	if got := env.stderr.String(); !strings.Contains(got, "http://localhost:") ||
 		!strings.Contains(got, "warning: no login is asked, whoever reaches it may pull and push\n") {
 		t.Errorf("said %q", got)
 	}
 }
 
-func TestCannotListen(t *testing.T) {
+func TestCannotServe(t *testing.T) {
 	t.Parallel()
 	taken := func(addr string) error { return &serve.AddrInUseError{Addr: addr, Err: errors.New("x")} }
 	for _, c := range []struct {
-		err  error
-		want string
+		err    error
+		status int
+		want   string
 	}{
-		{taken("127.0.0.1:5000"), "127.0.0.1:5000 is in use (macOS: AirPlay). Try: regctl serve --addr 127.0.0.1:5001"},
-		{taken(":8080"), ":8080 is in use. Try: regctl serve --addr :8081"},
-		{taken("[::1]:65535"), "[::1]:65535 is in use"},
-		{errors.New("other"), "other"},
+		{taken("127.0.0.1:5000"), exitFailed, "127.0.0.1:5000 is in use (macOS: AirPlay). Try: regctl serve --addr 127.0.0.1:5001"},
+		{taken(":8080"), exitFailed, ":8080 is in use. Try: regctl serve --addr :8081"},
+		{taken("[::1]:65535"), exitFailed, "[::1]:65535 is in use"},
+		{&net.OpError{Op: "listen", Err: syscall.EACCES}, exitFailed, "listen: permission denied"},
+		{errors.New("other"), exitFailed, "other"},
+		{&file.HeldError{}, exitLocked, "the store is in use by another process"},
+		{meta.ErrForeign, exitLocked, meta.ErrForeign.Error()},
+		{storage.ErrReadOnly, exitLocked, storage.ErrReadOnly.Error()},
+		{errors.Join(context.Canceled, &file.HeldError{}), exitInterrupted, "context canceled\nthe store is in use by another process"},
 	} {
-		if got := cannotListen(c.err); got.Error() != c.want || exitStatus(got) != exitFailed {
-			t.Errorf("got %q, status %d, want %q", got, exitStatus(got), c.want)
+		if got := cannotServe(c.err); got.Error() != c.want || exitStatus(got) != c.status {
+			t.Errorf("got %q, status %d, want %q, %d", got, exitStatus(got), c.want, c.status)
 		}
 	}
 }
@@ -199,7 +208,7 @@ func TestServeHeldStore(t *testing.T) {
 		return now
 	}
 	status := Main(t.Context(), env.Env, []string{"serve", "--addr", "127.0.0.1:0", "--data", dir})
-	if status != exitLocked || waited < lockWait {
+	if status != exitLocked || waited != 30*time.Second {
 		t.Errorf("status %d after %s", status, waited)
 	}
 	if got := env.stderr.String(); !strings.Contains(got, "; waiting up to 30s for it to stop\n") || strings.Count(got, "in use by process") != 2 {

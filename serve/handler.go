@@ -1,10 +1,11 @@
-// Package serve is a registry as a server: the HTTP API of the distribution
-// specification over any [oci.Registry], and the life of the process around
-// it.
+// Package serve is a registry as a server: [Assemble] makes a whole one of a
+// configuration and a directory, a [Handler] is the HTTP API of the
+// distribution specification over any [oci.Registry], a [Server] the life of
+// the process around it.
 //
 // A request is parsed into a kind and names that were checked, a table leads
 // from the kind to a method that returns an error, and one place writes
-// errors. What the registry does with the names is none of this package's
+// errors. What the registry does with the names is none of the handler's
 // business, and nothing else of the request reaches it.
 package serve
 

@@ -1,0 +1,173 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/storage"
+	"github.com/regctl/regctl/serve/storage/file"
+	"github.com/regctl/regctl/serve/storage/mem"
+	"github.com/regctl/regctl/serve/store"
+)
+
+// lockWait is how long a server that stops may take to let go of its store.
+const lockWait = 30 * time.Second
+
+// Parts are what [Assemble] makes a registry of.
+type Parts struct {
+	// Config is how it is to be.
+	Config *config.Config
+
+	// Dir is the directory of the store, see [config.FindStore]. It is made if
+	// it is missing. Empty: the registry is kept in memory.
+	Dir string
+
+	// Log takes what an operator must know, Access one line a request. Nil:
+	// nothing is logged.
+	Log, Access *slog.Logger
+
+	// Now is the clock, After the timer. Default: those of package time.
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
+
+	// Waiting is told if another process has the store, with an error that
+	// says which, and gets up to limit to stop. May be nil.
+	Waiting func(held error, limit time.Duration)
+}
+
+// Assembly is a registry that owns its store, has its addresses, and is about
+// to answer. Serve or Close it.
+type Assembly struct {
+	listeners []net.Listener
+	server    Server
+	ends      []func() // Give back what was taken; the last one first.
+}
+
+// Assemble makes a registry of its parts: addresses, storage, store, what
+// wraps it, HTTP. If it fails, nothing stays taken.
+// Errors: [*AddrInUseError], [*file.HeldError] (another process has the
+// store), [meta.ErrForeign] (another product has it), [storage.ErrReadOnly],
+// those of [Listen], of the file system, and of ctx.
+func Assemble(ctx context.Context, p Parts) (*Assembly, error) {
+	a := &Assembly{}
+	if err := a.assemble(ctx, p); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
+	c := p.Config
+	if a.listeners, err = Listen(ctx, c.HTTP.Addrs, p.Log); err != nil {
+		return err
+	}
+	a.atEnd(func() { closeAll(a.listeners) })
+	backend, err := a.openStorage(ctx, p)
+	if err != nil {
+		return err
+	}
+	reg, err := a.openRegistry(ctx, p, backend)
+	if err != nil {
+		return err
+	}
+	a.server = Server{Handler: newHandler(reg, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout}
+	return nil
+}
+
+// openStorage opens where the bytes are, and makes it ours.
+func (a *Assembly) openStorage(ctx context.Context, p Parts) (storage.Backend, error) {
+	if p.Dir == "" {
+		return mem.New(), nil
+	}
+	if err := makeStore(p.Dir); err != nil {
+		return nil, err
+	}
+	locked, err := lock(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	a.atEnd(func() { _ = locked.Unlock() }) // The end of the process does it, too.
+	return file.Open(p.Dir, file.Options{NoSync: p.Config.Storage.NoSync})
+}
+
+// openRegistry opens the store in b, and wraps it as the configuration says.
+func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend) (oci.Registry, error) {
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Requests are drained after ctx.
+	a.atEnd(cancel)
+	s, err := store.New(background, b, store.Options{Log: p.Log})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.Dir, err)
+	}
+	if !p.Config.Storage.Deletes {
+		return WithoutDeletes(s), nil
+	}
+	return s, nil
+}
+
+func newHandler(reg oci.Registry, p Parts) http.Handler {
+	c := p.Config
+	return NewHandler(reg, Options{
+		Log: p.Log, Access: p.Access, Host: c.HTTP.LocationHost(), Headers: c.HTTP.Headers,
+		MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now,
+	})
+}
+
+// makeStore makes the directory of a store that may be new.
+func makeStore(dir string) error {
+	err := os.MkdirAll(dir, 0o777)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("cannot make the store: %w: %w", storage.ErrReadOnly, err)
+	}
+	return err
+}
+
+// lock takes the store, and waits for a server that is about to stop.
+func lock(ctx context.Context, p Parts) (*file.Locked, error) {
+	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
+	var held *file.HeldError
+	if !errors.As(err, &held) {
+		return locked, err
+	}
+	if p.Waiting != nil {
+		p.Waiting(err, lockWait)
+	}
+	return file.Lock(ctx, p.Dir, lockWait, p.After)
+}
+
+// Addrs are the addresses it listens on, with the ports that were found for
+// port 0.
+func (a *Assembly) Addrs() []net.Addr {
+	addrs := make([]net.Addr, len(a.listeners))
+	for i, l := range a.listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// Serve answers until ctx ends, see [Server.Serve]; then it closes a.
+func (a *Assembly) Serve(ctx context.Context) error {
+	defer a.Close()
+	return a.server.Serve(ctx, a.listeners)
+}
+
+// Close gives up the addresses and the store. It does nothing after Serve.
+func (a *Assembly) Close() {
+	for _, end := range slices.Backward(a.ends) {
+		end()
+	}
+	a.ends = nil
+}
+
+func (a *Assembly) atEnd(end func()) { a.ends = append(a.ends, end) }
