@@ -106,7 +106,7 @@ func (a *Assembly) openStorage(ctx context.Context, p Parts) (storage.Backend, e
 func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend) (oci.Registry, error) {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Requests are drained after ctx.
 	a.atEnd(cancel)
-	s, err := store.New(background, b, store.Options{Log: p.Log})
+	s, err := store.New(background, b, store.Options{Log: p.Log, SparseImages: p.Config.Validation.SparseImages})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Dir, err)
 	}

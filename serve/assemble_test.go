@@ -36,7 +36,6 @@ func ask(t *testing.T, a *Assembly, method, path, body string) (status int, head
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/vnd.oci.image.index.v1+json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +77,29 @@ func TestAssemble(t *testing.T) {
 		}
 		if status, _, body := ask(t, a, "DELETE", "/v2/app/manifests/1", ""); status != []int{405, 202}[run] {
 			t.Errorf("run %d: %d %s", run, status, body)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An image without its layers is refused, unless told otherwise.
+func TestAssembleSparse(t *testing.T) {
+	t.Parallel()
+	const image = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",` +
+		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}`
+	for layers, want := range map[string]int{"all": 400, "none": 201} {
+		a, err := Assemble(t.Context(), Parts{Config: configured(t, "validation: {manifests: {images: {layers: "+layers+"}}}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- a.Serve(ctx) }()
+		if status, _, body := ask(t, a, "PUT", "/v2/app/manifests/1", image); status != want {
+			t.Errorf("%s: %d %s", layers, status, body)
 		}
 		stop()
 		if err := <-done; err != nil {

@@ -19,12 +19,13 @@ import (
 type Config struct {
 	// Compat says that a file or a variable of registry:2 is in use, so that
 	// its defaults rule; else ours do.
-	Compat  bool
-	Log     Log
-	Storage Storage
-	HTTP    HTTP
-	Catalog Catalog
-	Tags    Tags
+	Compat     bool
+	Log        Log
+	Storage    Storage
+	HTTP       HTTP
+	Catalog    Catalog
+	Tags       Tags
+	Validation Validation
 }
 
 // Log is the section log.
@@ -67,6 +68,14 @@ type Catalog struct{ MaxEntries int }
 
 // Tags is the section tags.
 type Tags struct{ MaxTags int }
+
+// Validation is the section validation.
+type Validation struct {
+	// SparseImages is set by validation.manifests.images.layers: none, which
+	// is ours: images are accepted without their config and layers. Indexes
+	// always are without their images.
+	SparseImages bool
+}
 
 // Problem is a complaint about one place of the configuration.
 type Problem struct {
@@ -112,6 +121,7 @@ func Parse(name string, file []byte, environ []string) (*Config, []Problem, erro
 		c.Storage.Deletes = false
 	}
 	p.onlyDriver(root)
+	p.dropValidation(root)
 	p.walk(c, root, schema, "", "")
 	c.fill()
 	if len(p.errors) > 0 {

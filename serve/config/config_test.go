@@ -105,7 +105,7 @@ storage:
   redirect: {disable: true}
   tag: {concurrencylimit: 8}
 auth: {none: {}}
-validation: {disabled: true}
+validation: {disabled: true, manifests: {images: {layers: none}}}
 proxy: {remoteurl: ""}
 http:
   addr: localhost:5001
@@ -124,7 +124,7 @@ tags: {maxtags: 6}
 	const want = `{"Compat":true,"Log":{"Level":"warn","Formatter":"json","Fields":{"service":"registry","shard":"7"},"AccessLog":{"Disabled":true}},` +
 		`"Storage":{"Root":"/data","RootFrom":"config.yml:5","InMemory":false,"NoSync":true,"Deletes":true},` +
 		`"HTTP":{"Addrs":["localhost:5001"],"Host":"https://reg.example.com","RelativeURLs":false,"Headers":{"X-A":["a","b"],"X-B":["c"]},"DrainTimeout":90000000000},` +
-		`"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6}}`
+		`"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6},"Validation":{"SparseImages":true}}`
 	if string(got) != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
@@ -170,6 +170,31 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// Validation that restricts nothing is none.
+func TestValidation(t *testing.T) {
+	t.Parallel()
+	const urls = "{urls: {allow: [x]}, indexes: {platforms: all}"
+	for _, tt := range []struct {
+		file, variable string
+		sparse         bool
+	}{
+		{"validation:", "", false},
+		{"validation: {enabled: false}", "", false},
+		{"validation: {manifests: {urls: {allow: [], deny: []}, indexes: {platforms: none, platformlist: [{os: linux}]}}}", "", false},
+		{"validation: {manifests: {images: {layers: all}}}", "", false},
+		{"validation: {manifests: {images: {layers: none}}}", "", true},
+		{"", "REGISTRY_VALIDATION_MANIFESTS_IMAGES_LAYERS=none", true},
+		{"validation: {manifests: {images: {layers: none}}}", "REGISTRY_VALIDATION_MANIFESTS_IMAGES_LAYERS=all", false},
+		{"validation: {disabled: true, manifests: " + urls + "}}", "", false},
+		{"validation: {disabled: true, manifests: " + urls + ", images: {layers: none}}}", "", true},
+		{"validation: {manifests: " + urls + "}}", "REGISTRY_VALIDATION_DISABLED=true", false},
+	} {
+		if c := mustParse(t, tt.file, tt.variable); c.Validation.SparseImages != tt.sparse {
+			t.Errorf("%q %q: %+v", tt.file, tt.variable, c.Validation)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ file, variable, want string }{
@@ -182,8 +207,17 @@ func TestRefused(t *testing.T) {
 		{"", "REGISTRY_HTTP_TLS_CERTIFICATE=/x", "REGISTRY_HTTP_TLS_CERTIFICATE: http.tls is not built yet"},
 		{"proxy: {remoteurl: https://registry-1.docker.io}", "", "proxy is not built yet"},
 		{"middleware: {repository: [{name: x}]}", "", "middleware is not built yet"},
-		{"validation: {manifests: {urls: {allow: [x]}}}", "", "validation.manifests is not built yet"},
+		{"validation: {manifests: {urls: {allow: [x]}}}", "", "validation.manifests.urls is not built yet"},
 		{"validation: {enabled: true}", "", "validation.enabled is not built yet"},
+		{"validation: {enabled: true, disabled: true, manifests: {urls: {deny: [x]}}}", "", "validation.manifests.urls is not built yet"},
+		{"validation:\n  disabled: false\n  manifests:\n    indexes: {platforms: all}", "", "config.yml:4: validation.manifests.indexes.platforms: all is not built yet"},
+		{"", "REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMS=list", "REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMS: validation.manifests.indexes.platforms: list is not built yet"},
+		{"validation: {disabled: False, manifests: {urls: {deny: [x]}}}", "", "validation.manifests.urls is not built yet"},
+		{"", "REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_0=x", "REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_0: validation.manifests.urls is not built yet"},
+		{"validation: {manifests: {indexes: {platforms: some}}}", "", `"some" is none of all, none, list`},
+		{"validation: {manifests: {images: {layers: some}}}", "", `"some" is neither all nor none`},
+		{"validation: {manifests: {images: {layers: [all]}}}", "", "layers: must be a single value"},
+		{"validation: {manifests: {images: {layer: none}}}", "", "validation.manifests.images.layer: no such key; did you mean layers?"},
 		{"policy: {repository: {classes: [image]}}", "", "policy is not built yet"},
 		{"storage: {maintenance: {readonly: {enabled: true}}}", "", "storage.maintenance.readonly is not built yet"},
 		{"", "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED=true", "storage.maintenance.readonly is not built yet"},

@@ -251,6 +251,28 @@ func (p *parser) onlyDriver(root node) {
 	}
 }
 
+// dropValidation takes away the restrictions of registry:2 on manifests where
+// it would not look at them either: with disabled set, and enabled not.
+func (p *parser) dropValidation(root node) {
+	_, validation := get(root, "validation")
+	if validation == nil || validation.Kind != yaml.MappingNode {
+		return
+	}
+	_, enabled := get(validation, "enabled")
+	_, disabled := get(validation, "disabled")
+	_, manifests := get(validation, "manifests")
+	on := disabled == nil || disabled.Value != "true" || enabled != nil && says(enabled, 0)
+	if on || manifests == nil || manifests.Kind != yaml.MappingNode {
+		return
+	}
+	for _, name := range []string{"urls", "indexes"} {
+		if key, _ := get(manifests, name); key != nil {
+			i := slices.Index(manifests.Content, key)
+			manifests.Content = slices.Delete(manifests.Content, i, i+2)
+		}
+	}
+}
+
 func or(s, otherwise string) string {
 	if s != "" {
 		return s

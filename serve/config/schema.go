@@ -114,9 +114,16 @@ var schema = section{
 	"tags":          {fields: section{"maxtags": {set: setCount(func(c *Config) *int { return &c.Tags.MaxTags })}}},
 	"proxy":         restricts("being a mirror"),
 	"validation": {fields: section{
-		"enabled":   restricts("validation"),
-		"disabled":  {state: accepted},
-		"manifests": restricts("validation"),
+		"enabled":  restricts("validation"),
+		"disabled": {state: accepted},
+		"manifests": {fields: section{
+			"urls": restricts("validation"),
+			"indexes": {fields: section{
+				"platforms":    {set: setPlatforms},
+				"platformlist": {state: accepted, open: true}, // It is for platforms: list.
+			}},
+			"images": {strict: "no such key", fields: section{"layers": {set: setLayers}}},
+		}},
 	}},
 	"policy": restricts("its policy"),
 }
@@ -255,6 +262,32 @@ func setSync(c *Config, n node) error {
 	err := setBool(func(*Config) *bool { return &sync })(c, n)
 	c.Storage.NoSync = !sync
 	return err
+}
+
+// setPlatforms: all and list refuse indexes that are not complete.
+func setPlatforms(_ *Config, n node) error {
+	switch v, err := scalar(n); {
+	case err != nil:
+		return err
+	case v == "none":
+		return nil
+	case v == "all", v == "list":
+		return fmt.Errorf("%s is not built yet: the server does not start without it", v)
+	default:
+		return fmt.Errorf("%q is none of all, none, list", v)
+	}
+}
+
+func setLayers(c *Config, n node) error {
+	v, err := scalar(n)
+	if err != nil {
+		return err
+	}
+	if v != "all" && v != "none" {
+		return fmt.Errorf("%q is neither all nor none", v)
+	}
+	c.Validation.SparseImages = v == "none"
+	return nil
 }
 
 func setAddr(c *Config, n node) error {
