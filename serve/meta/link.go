@@ -67,24 +67,47 @@ func (m *Meta) removeEmpty(ctx context.Context, dir string) {
 // goes, what it leads to stays: so a name is listed only once it could not be
 // removed as it is.
 func (m *Meta) removeTree(ctx context.Context, dir string) error {
-	switch err := m.backend.Remove(ctx, dir); {
+	return m.removeAll(ctx, dir, func(string) bool { return false })
+}
+
+// removeSettled is removeTree that spares scratch, which another request may
+// be about to commit, and the directories it is in.
+func (m *Meta) removeSettled(ctx context.Context, dir string) error {
+	err := m.removeAll(ctx, dir, storage.IsScratch)
+	if errors.Is(err, storage.ErrNotEmpty) {
+		return nil
+	}
+	return err
+}
+
+func (m *Meta) removeAll(ctx context.Context, key string, spare func(key string) bool) error {
+	if spare(key) {
+		return nil
+	}
+	switch err := m.backend.Remove(ctx, key); {
 	case err == nil || errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, storage.ErrNotEmpty):
 		return err
 	}
-	for e, err := range m.backend.List(ctx, dir) {
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			return err
+	var stays error
+	for e, err := range m.backend.List(ctx, key) {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
-		if err := m.removeTree(ctx, path.Join(dir, e.Name)); err != nil {
+		if err == nil {
+			err = m.removeAll(ctx, path.Join(key, e.Name), spare)
+		}
+		if errors.Is(err, storage.ErrNotEmpty) {
+			stays = err // The rest goes all the same.
+		} else if err != nil {
 			return err
 		}
 	}
-	if err := m.backend.Remove(ctx, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if stays != nil {
+		return stays
+	}
+	if err := m.backend.Remove(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

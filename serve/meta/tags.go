@@ -113,7 +113,7 @@ func (h *Repo) RemoveTag(ctx context.Context, tag string, was oci.Digest) error 
 
 // forgetHistory removes what is left of a tag that is gone already.
 func (h *Repo) forgetHistory(ctx context.Context, tag string) {
-	if err := h.m.removeTree(ctx, tagDir(h.r.name, tag)); err != nil {
+	if err := h.m.removeSettled(ctx, tagDir(h.r.name, tag)); err != nil {
 		h.m.log.Debug("the history of a removed tag stays", "repo", h.r.name, "tag", tag, "error", err)
 	}
 }

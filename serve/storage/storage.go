@@ -158,10 +158,17 @@ func CommitAll(ctx context.Context, b Backend, batch ...Pending) error {
 	return nil
 }
 
-// Prepare writes data to scratch for key, to be committed. A crash may leave a
-// file that ends in ".tmp" beside key.
+// scratchSuffix ends the keys of scratch made by [Prepare], as registry:2 names
+// its own.
+const scratchSuffix = ".tmp"
+
+// IsScratch tells whether a key is that of scratch made by [Prepare], which is
+// either under way to a key beside it or was left by a crash.
+func IsScratch(key string) bool { return strings.HasSuffix(key, scratchSuffix) }
+
+// Prepare writes data to scratch beside key, to be committed; see [IsScratch].
 func Prepare(ctx context.Context, b Backend, key string, data []byte) (Pending, error) {
-	w, err := b.Create(ctx, key+"."+rand.Text()+".tmp", 0)
+	w, err := b.Create(ctx, key+"."+rand.Text()+scratchSuffix, 0)
 	if err != nil {
 		return Pending{}, err
 	}
