@@ -210,7 +210,9 @@ func locateIn(rest, head, last string) target {
 	if name, ok := strings.CutSuffix(head, "/_regctl"); ok && last == "tags" {
 		return target{form: formDetails, repo: name}
 	}
-	return target{form: formRepo, repo: strings.TrimSuffix(rest, "/")}
+	// With a slash at the end it is no name: who has lost the rest of a path
+	// does not mean to delete a repository.
+	return target{form: formRepo, repo: rest}
 }
 
 // check holds the parts of the path against their grammar.
