@@ -128,12 +128,18 @@ func (h *Repo) RemoveManifest(ctx context.Context, d oci.Digest) error {
 	if err != nil {
 		return err
 	}
+	h.checkPresence(ctx)
+	return nil
+}
+
+// checkPresence takes the repository out of the catalogue if it has no
+// manifest any more.
+func (h *Repo) checkPresence(ctx context.Context) {
 	h.r.presence.Lock()
 	defer h.r.presence.Unlock()
 	if has, err := h.m.hasManifest(ctx, h.r.name); err == nil && !has {
 		h.m.catalogue.set(h.r.name, false)
 	}
-	return nil
 }
 
 // Namers returns the manifests of the repository that name d as config, layer

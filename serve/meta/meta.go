@@ -219,10 +219,10 @@ func (m *Meta) Remove(ctx context.Context, name string) (bool, error) {
 	r.tags.reset()
 	r.blobs.reset()
 	r.manifests.reset()
+	h.checkPresence(ctx) // Also after an error: part of it may have gone.
 	if err != nil {
 		return true, fmt.Errorf("remove repository %s: %w", name, err)
 	}
-	m.catalogue.set(name, false)
 	for _, dir := range aside {
 		if err := m.removeTree(ctx, dir); err != nil {
 			m.log.Warn("part of a removed repository stays until the next start", "dir", dir, "error", err)

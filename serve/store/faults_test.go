@@ -18,6 +18,7 @@ import (
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/client/oci/ocitest"
+	"github.com/regctl/regctl/serve/meta"
 	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/file"
 	"github.com/regctl/regctl/serve/storage/file/filetest"
@@ -412,4 +413,76 @@ func leftovers(t testing.TB, b storage.Backend, dir string) (junk []string) {
 		}
 	}
 	return junk
+}
+
+// A blob or manifest that a peer or a power cut left damaged is replaced by
+// the next push of it.
+func TestPushHealsWhatIsDamaged(t *testing.T) {
+	for name, damage := range map[string]string{"empty": "", "torn": "first", "wrong": "other layer"} {
+		t.Run(name, func(t *testing.T) {
+			b := mem.New()
+			at := ocitest.Push(t, open(t, b), base)
+			for _, of := range []string{"first", "one"} {
+				if err := storage.Put(t.Context(), b, meta.BlobKey(at[of]), []byte(damage)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := open(t, b)
+			if err := hasBlob(s, "app", at["first"]); err == nil {
+				t.Fatal("the blob is not damaged")
+			}
+			if err := push(t.Context(), s, "app", "first layer"); err != nil {
+				t.Fatal(err)
+			}
+			ocitest.Push(t, s, base)
+			for _, r := range []oci.Registry{s, open(t, b)} {
+				checkWhole(t, r, at, nil)
+			}
+		})
+	}
+}
+
+// How often a push waits for the device, and for what: stated here, so that no
+// change makes it more by accident.
+func TestSyncsOfAPush(t *testing.T) {
+	disk := filetest.NewDisk()
+	s := open(t, onDisk(t, disk))
+	at := ocitest.Push(t, s, base) // Directories shared by all pushes are there now.
+	count := func(do func() error) (files, dirs int) {
+		disk.TakeSyncs()
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+		for _, what := range disk.TakeSyncs() {
+			if strings.HasPrefix(what, "file ") {
+				files++
+			} else {
+				dirs++
+			}
+		}
+		return files, dirs
+	}
+	put := func(tags ...string) func() error {
+		return func() error {
+			_, err := s.PutManifest(t.Context(), "app", oci.Put{Raw: imageNamed(at["spare"], at["first"]), Tags: tags})
+			return err
+		}
+	}
+	for _, c := range []struct {
+		what        string
+		do          func() error
+		files, dirs int
+	}{
+		{"blob: bytes and link", func() error { return push(t.Context(), s, "app", "new layer") }, 2, 5},
+		{"the same again: bytes", func() error { return push(t.Context(), s, "app", "new layer") }, 1, 1},
+		{"manifest without a tag: bytes and link", put(), 2, 5},
+		{"again, to a new tag: link and history", put("t1"), 2, 7},
+		{"again, to the same tag", put("t1"), 1, 1},
+		{"again, to an old tag", put("v1"), 2, 3},
+		{"delete a tag", func() error { return s.DeleteTag(t.Context(), "app", "t1", "") }, 0, 1},
+	} {
+		if files, dirs := count(c.do); files != c.files || dirs != c.dirs {
+			t.Errorf("%s: %d files and %d directories are synced, want %d and %d", c.what, files, dirs, c.files, c.dirs)
+		}
+	}
 }
