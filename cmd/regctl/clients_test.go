@@ -135,7 +135,31 @@ func wantNames(tb testing.TB, what string, got []string, want ...string) {
 
 // podman keeps images in a store of its own; so does buildah.
 func storeFlags(tb testing.TB) []string {
-	return []string{"--root", tb.TempDir(), "--runroot", tb.TempDir(), "--storage-driver", "vfs"}
+	return []string{"--root", tb.TempDir(), "--runroot", shortTempDir(tb, nil), "--storage-driver", "vfs"}
+}
+
+// shortTempDir is TempDir for programs that bound its length, because sockets
+// do. At the end release is called before the directory is removed, and keeps
+// it there by an error.
+func shortTempDir(tb testing.TB, release func(dir string) error) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "r-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		var err error
+		if release != nil {
+			err = release(dir)
+		}
+		if err == nil {
+			err = os.RemoveAll(dir)
+		}
+		if err != nil {
+			tb.Error(err)
+		}
+	})
+	return dir
 }
 
 func newPodman(t *testing.T) tool {

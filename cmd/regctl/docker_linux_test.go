@@ -208,7 +208,7 @@ func minbase(t *testing.T) string {
 	if _, err := os.Stat(file); err == nil {
 		return file
 	}
-	root := shortTempDir(t)
+	root := shortTempDir(t, unmountBelow)
 	command(t, debootstrap, append([]string{"--variant=minbase", m[1], filepath.Join(root, "debian")}, mirrors(m[1])...)...)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func startDockerd(t *testing.T) tool {
 	if os.Geteuid() != 0 {
 		missing(t, "dockerd needs root")
 	}
-	dir := shortTempDir(t)
+	dir := shortTempDir(t, unmountBelow)
 	host := "unix://" + dir + "/sock"
 	write(t, dir+"/daemon.json", []byte("{}"))
 	s := launch(t, exec.Command(daemon, "--iptables=false", "--bridge=none", "--storage-driver=vfs", "--host", host,
@@ -264,27 +264,8 @@ func startDockerd(t *testing.T) tool {
 	return d
 }
 
-// shortTempDir is t.TempDir for sockets, whose names must be short, and for
-// programs that mount: what they leave mounted goes first.
-func shortTempDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "regctl-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unmountBelow(dir); err != nil {
-			t.Error(err)
-			return // To remove what is mounted would be worse.
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// unmountBelow unmounts everything in dir, last mount first.
+// unmountBelow unmounts everything in dir, last mount first: to remove what is
+// mounted would be worse than to leave it.
 func unmountBelow(dir string) error {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {

@@ -190,5 +190,4 @@ func TestDirectoryThatIsNotOurs(t *testing.T) {
 	if got := speak(s).whole(t, "team/app", "one"); got != digests["m"] {
 		t.Errorf("one is %s", got)
 	}
-	t.Logf("%s", out)
 }
