@@ -49,6 +49,30 @@ func (c *Client) TagDetails(ctx context.Context, repo, after string) iter.Seq2[o
 	return inRepo(ctx, c, repo, "/_regctl/tags", after, decodeDetail)
 }
 
+// FirstTagDetails returns the first page of [Client.TagDetails], by one
+// request, and whether there are more.
+// Errors: those of TagDetails.
+func (c *Client) FirstTagDetails(ctx context.Context, repo string) (details []oci.TagDetail, more bool, err error) {
+	if err := oci.CheckRepo(repo); err != nil {
+		return nil, false, err
+	}
+	q := c.repoQuery(repo, "/_regctl/tags", "")
+	l, t, err := c.reach(ctx, q.scope)
+	if err != nil {
+		return nil, false, err
+	}
+	next, _ := page(ctx, c, l, t, q, l.first(q.path, ""), decodeDetail, func(d oci.TagDetail, pageErr error) bool {
+		if err = pageErr; err == nil {
+			details = append(details, d)
+		}
+		return err == nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return details, next != "", nil
+}
+
 // inRepo lists something of a repository.
 func inRepo[T any](ctx context.Context, c *Client, repo, endpoint, after string, decode func(*json.Decoder) (T, error)) iter.Seq2[T, error] {
 	if err := oci.CheckRepo(repo); err != nil {
@@ -57,11 +81,15 @@ func inRepo[T any](ctx context.Context, c *Client, repo, endpoint, after string,
 			yield(none, err)
 		}
 	}
-	return list(ctx, c, query{
+	return list(ctx, c, c.repoQuery(repo, endpoint, after), decode)
+}
+
+func (c *Client) repoQuery(repo, endpoint, after string) query {
+	return query{
 		subject: c.host + "/" + repo, scope: "repository:" + repo + ":pull",
 		path: "/v2/" + repo + endpoint, key: "tags", after: after,
 		refused: func(err error) error { return err },
-	}, decode)
+	}
 }
 
 // errNoList is JSON of another shape.
@@ -81,14 +109,9 @@ type query struct {
 func list[T any](ctx context.Context, c *Client, q query, decode func(*json.Decoder) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		l, err := c.connect(ctx)
+		l, t, err := c.reach(ctx, q.scope)
 		if err != nil {
 			yield(none, err)
-			return
-		}
-		t, err := l.authorized(ctx, q.scope)
-		if err != nil {
-			yield(none, c.failed(err))
 			return
 		}
 		for next := l.first(q.path, q.after); next != ""; {
@@ -98,6 +121,19 @@ func list[T any](ctx context.Context, c *Client, q query, decode func(*json.Deco
 			}
 		}
 	}
+}
+
+// reach returns the registry, and a transport that may do what scope says.
+func (c *Client) reach(ctx context.Context, scope string) (*link, http.RoundTripper, error) {
+	l, err := c.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := l.authorized(ctx, scope)
+	if err != nil {
+		return nil, nil, c.failed(err)
+	}
+	return l, t, nil
 }
 
 // page yields what is on the page at address, and returns that of the next

@@ -177,7 +177,9 @@ func TestListBrokenOff(t *testing.T) {
 func TestTagDetails(t *testing.T) {
 	t.Parallel()
 	digest := "sha256:" + strings.Repeat("a", 64)
+	var asked atomic.Int64
 	c := open(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
 		switch {
 		case r.URL.Path == "/v2/":
 		case r.URL.Path != "/v2/app/_regctl/tags":
@@ -200,8 +202,26 @@ func TestTagDetails(t *testing.T) {
 		len(one.Platforms) != 1 || one.Platforms[0].OS != "linux" {
 		t.Errorf("got %+v", one)
 	}
+	asked.Store(0)
+	first, more, err := c.FirstTagDetails(t.Context(), "app")
+	if err != nil || !more || len(first) != 1 || first[0].Tag != "1" || asked.Load() != 1 {
+		t.Errorf("got %+v, %v, %v by %d requests", first, more, err, asked.Load())
+	}
+	if _, _, err := c.FirstTagDetails(t.Context(), "nope"); !errors.Is(err, oci.NotFound) && !errors.Is(err, oci.NameUnknown) {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := c.FirstTagDetails(t.Context(), "NO"); !errors.Is(err, oci.NameInvalid) {
+		t.Errorf("got %v", err)
+	}
+	last := open(t, answer(`{"tags":[{"tag":"1","digest":"`+digest+`"}]}`), Options{})
+	if first, more, err := last.FirstTagDetails(t.Context(), "app"); err != nil || more || len(first) != 1 {
+		t.Errorf("got %+v, %v, %v", first, more, err)
+	}
 	for _, bad := range []string{`{"tag":"-","digest":"` + digest + `"}`, `{"tag":"1","digest":"x"}`, `{"tag":"1","digest":5}`} {
 		if _, err := collect(open(t, answer(`{"tags":[`+bad+`]}`), Options{}).TagDetails(t.Context(), "app", "")); err == nil {
+			t.Errorf("%s was accepted", bad)
+		}
+		if got, _, err := open(t, answer(`{"tags":[`+bad+`]}`), Options{}).FirstTagDetails(t.Context(), "app"); err == nil || got != nil {
 			t.Errorf("%s was accepted", bad)
 		}
 	}
