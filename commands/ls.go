@@ -41,7 +41,12 @@ begin with http:// or https://.
 
 --include and --exclude take a glob, in which * stays within a part of a name
 and ** does not, or a /regular expression/. With --all a glob without a colon
-is about the repository: --include 'team/*' --exclude '**:dev-*'.`
+is about the repository: --include 'team/*' --exclude '**:dev-*'.
+
+On a terminal more is told of a registry that is a regctl serve. SIZE is what a
+pull of all platforms of an image moves; of a repository, the sum over the
+different images that its tags point to: a layer counts in each of them. Of more
+than a page of tags the first page counts; 1000+, ≥ and ≤ say so.`
 
 func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.Command {
 	o := &lsOptions{}
@@ -113,7 +118,8 @@ type lsItem struct {
 	Repo string `json:"repo"`
 	Tag  string `json:"tag,omitempty"`
 
-	detail *oci.TagDetail // Nil: not known.
+	detail *oci.TagDetail // Of a tag, sum of a repository. Nil: not known.
+	sum    *repoSum
 }
 
 func (i lsItem) name() string {
@@ -131,6 +137,9 @@ func runLs(ctx context.Context, env *Env, o *lsOptions) error {
 	items := l.items(ctx)
 	if o.Reverse {
 		items = reversed(items)
+	}
+	if l.columns() != nil && l.target.repo == "" && !o.All && !o.Full {
+		items = l.summed(ctx, items)
 	}
 	err = l.print(items)
 	switch {
@@ -234,6 +243,8 @@ func (l *lister) columns() []string {
 		return nil
 	case l.o.Full:
 		return []string{"NAME"}
+	case l.target.repo == "" && !l.o.All && l.details:
+		return []string{"REPOSITORY", "TAGS", "SIZE", "PUSHED"}
 	case l.target.repo == "" && !l.o.All:
 		return []string{"REPOSITORY"}
 	case l.o.All:
@@ -293,6 +304,8 @@ func (l *lister) cells(item lsItem) []string {
 	switch columns := l.columns(); {
 	case l.o.All && len(columns) == 2:
 		return []string{item.Repo, item.Tag}
+	case len(columns) == 4:
+		return append([]string{item.Repo}, item.sum.cells(l.env.Now())...)
 	case len(columns) == 5 && item.detail != nil:
 		d := item.detail
 		return []string{

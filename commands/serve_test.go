@@ -113,6 +113,11 @@ func TestServe(t *testing.T) {
 	client.run(t, "ls "+at, 0, "myfirstimage\nteam/app\n", "")
 	client.run(t, "ls -a "+at, 0, "myfirstimage:latest\nteam/app:1.0\n", "")
 	client.Terminal = true
+	client.stdout.Reset()
+	if status := Main(t.Context(), client.Env, []string{"ls", at}); status != 0 ||
+		!strings.HasPrefix(client.stdout.String(), "REPOSITORY    TAGS  SIZE  PUSHED\nmyfirstimage  1     88 B  ") {
+		t.Errorf("status %d: %s%s", status, client.stdout, client.stderr)
+	}
 	if status := Main(t.Context(), client.Env, []string{"ls", at + "/team/app"}); status != 0 ||
 		!strings.Contains(client.stdout.String(), "TAG  DIGEST ") {
 		t.Errorf("status %d: %s%s", status, client.stdout, client.stderr)
