@@ -24,11 +24,6 @@ const (
 func (h *Handler) tags(ctx context.Context, w *response, q *request) error {
 	query := q.URL.Query()
 	last := query.Get("last")
-	if last != "" {
-		if err := oci.CheckTag(last); err != nil {
-			return err
-		}
-	}
 	open := append(appendString([]byte(`{"name":`), q.repo), `,"tags":[`...)
 	names := h.reg.Tags(ctx, q.repo, last)
 	if query.Get("n") == "" {
@@ -45,11 +40,6 @@ func (h *Handler) tags(ctx context.Context, w *response, q *request) error {
 func (h *Handler) catalog(ctx context.Context, w *response, q *request) error {
 	query := q.URL.Query()
 	last := query.Get("last")
-	if last != "" {
-		if err := oci.CheckRepo(last); err != nil {
-			return err
-		}
-	}
 	n := min(defaultRepos, h.o.MaxRepos)
 	if value := query.Get("n"); value != "" {
 		var err error
@@ -167,11 +157,6 @@ type (
 func (h *Handler) tagDetails(ctx context.Context, w *response, q *request) error {
 	query := q.URL.Query()
 	last, n := query.Get("last"), h.o.MaxTags
-	if last != "" {
-		if err := oci.CheckTag(last); err != nil {
-			return err
-		}
-	}
 	if value := query.Get("n"); value != "" {
 		asked, err := parseN(value)
 		if err != nil {

@@ -107,8 +107,8 @@ type Deleter interface {
 }
 
 // Lister enumerates. Names come in bytewise order of the full name, from the
-// first one after the name given as after. A sequence ends with its first
-// error. Ranged over again, it sees what has changed.
+// first one that follows after, which may be any string. A sequence ends with
+// its first error. Ranged over again, it sees what has changed.
 type Lister interface {
 	// Repos lists the repositories that hold at least one manifest.
 	// Errors: [Unsupported] (this registry has no catalogue).

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"math"
 	"sync"
 
 	"github.com/google/uuid"
@@ -22,11 +23,16 @@ const (
 	// memory; one that lost it reads its data again.
 	idle = 4096
 
-	// pieceSize is how much of an upload is read before it is written.
-	pieceSize = 256 << 10
+	// An upload is read in small pieces at first, so that a thousand slow ones
+	// cost little, and in large ones once it has shown that it fills them.
+	smallPiece = 32 << 10
+	largePiece = 256 << 10
 )
 
-var pieces = sync.Pool{New: func() any { b := make([]byte, pieceSize); return &b }}
+var (
+	smallPieces = sync.Pool{New: func() any { b := make([]byte, smallPiece); return &b }}
+	largePieces = sync.Pool{New: func() any { b := make([]byte, largePiece); return &b }}
+)
 
 // session is an unfinished upload. All that it knows besides the data on disk
 // can be lost.
@@ -229,24 +235,35 @@ func (u *upload) Write(p []byte) (int, error) {
 }
 
 // ReadFrom implements [oci.Upload]. What was read before r failed is kept.
-func (u *upload) ReadFrom(r io.Reader) (total int64, err error) {
-	piece := pieces.Get().(*[]byte)
-	defer pieces.Put(piece)
-	for {
-		n, readErr := fill(r, *piece)
-		if n > 0 {
-			written, err := u.Write((*piece)[:n])
+func (u *upload) ReadFrom(r io.Reader) (int64, error) {
+	total, more, err := u.readPieces(r, &smallPieces, 1)
+	if err != nil || !more {
+		return total, err
+	}
+	rest, _, err := u.readPieces(r, &largePieces, math.MaxInt)
+	return total + rest, err
+}
+
+// readPieces reads up to n pieces and tells whether there may be more.
+func (u *upload) readPieces(r io.Reader, pool *sync.Pool, n int) (total int64, more bool, err error) {
+	piece := pool.Get().(*[]byte)
+	defer pool.Put(piece)
+	for range n {
+		got, readErr := fill(r, *piece)
+		if got > 0 {
+			written, err := u.Write((*piece)[:got])
 			if total += int64(written); err != nil {
-				return total, err
+				return total, false, err
 			}
 		}
 		switch {
 		case errors.Is(readErr, io.EOF):
-			return total, nil
+			return total, false, nil
 		case readErr != nil:
-			return total, readErr
+			return total, false, readErr
 		}
 	}
+	return total, true, nil
 }
 
 // fill reads until p is full. Unlike io.ReadFull it passes on the errors of r
