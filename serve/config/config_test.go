@@ -200,6 +200,12 @@ func TestRefused(t *testing.T) {
 	tests := []struct{ file, variable, want string }{
 		{"auth: {htpasswd: {path: /x}}", "", "config.yml:1: auth.htpasswd is not built yet"},
 		{"auth:\n  htpasswd:", "", "config.yml:2: auth.htpasswd is not built yet"},
+		{"auth:\nhtpasswd:\n  path: /x", "", "config.yml:1: auth is empty; indent what belongs to it"},
+		{"version: 0.1\nhtpasswd:\n  path: /x", "", "config.yml:2: htpasswd: unknown key, and it looks as if it were to restrict something"},
+		{"Auth: {htpasswd: {path: /x}}", "", "Auth: unknown key, and it looks as if"},
+		{"http: {tsl: {certificate: /x}, tlss: {key: /x}}", "", "http.tlss: unknown key, and it looks as if"},
+		{"storag: {maintenance: {readonly: {enabled: true}}}", "", "storag: unknown key, and it looks as if"},
+		{"readonly: {enabled: true}", "", "readonly: unknown key, and it looks as if"},
 		{"auth: token", "", "config.yml:1: auth.token is not built yet"},
 		{"", "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH: auth.htpasswd is not built yet"},
 		{"", "REGISTRY_AUTH_TOKEN_REALM=x", "REGISTRY_AUTH_TOKEN_REALM: auth.token is not built yet"},
@@ -275,7 +281,7 @@ func TestWarnings(t *testing.T) {
 	tests := []struct{ file, variable, want string }{
 		{"http:\n  addrr: ':1'", "", "config.yml:2: http.addrr: unknown key; did you mean addr?"},
 		{"something: 1", "", "config.yml:1: something: unknown key"},
-		{"Auth: {}", "", "Auth: unknown key; did you mean auth?"},
+		{"reportng: {}", "", "reportng: unknown key; did you mean reporting?"},
 		{"", "REGISTRY_HTTP_ADR=x", "REGISTRY_HTTP_ADR: unknown variable; did you mean REGISTRY_HTTP_ADDR?"},
 		{"", "REGISTRY_PORT_5000_TCP=tcp://10.0.0.1:5000", "REGISTRY_PORT_5000_TCP: unknown variable"},
 		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},

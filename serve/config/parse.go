@@ -165,8 +165,12 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 			p.errorf(key, "%s is there twice", name)
 		case !ok && strict != "":
 			p.errorf(key, "%s: %s%s", name, strict, nearest(key.Value, slices.Collect(maps.Keys(fields))))
+		case !ok && meantToRestrict(key.Value, fields):
+			p.errorf(key, "%s: unknown key, and it looks as if it were to restrict something; is it spelled and indented right?", name)
 		case !ok:
 			p.warnf(key, "%s: unknown key%s", name, nearest(key.Value, slices.Collect(maps.Keys(fields))))
+		case name == "auth" && isNull(value):
+			p.errorf(key, "auth is empty; indent what belongs to it, or leave it out to serve without a login")
 		case f.bare || !isNull(value) && (value.Kind != yaml.ScalarNode || value.Value != ""):
 			p.field(c, key, value, f, name)
 		}

@@ -128,6 +128,42 @@ var schema = section{
 	"policy": restricts("its policy"),
 }
 
+// meantToRestrict tells whether an unknown key in fields is probably one that
+// restricts or secures: misspelled, or out of its section because of a lost
+// indentation. Passing over it would leave open what is to be closed.
+func meantToRestrict(key string, fields section) bool {
+	key = strings.ToLower(key)
+	for name, f := range fields {
+		if f.restricts() && distance(key, name) <= 1 {
+			return true
+		}
+	}
+	return schema.refuses(key)
+}
+
+// restricts tells whether a field, or one in it, is refused.
+func (f field) restricts() bool {
+	if f.state == refused {
+		return true
+	}
+	for _, in := range f.fields {
+		if in.restricts() {
+			return true
+		}
+	}
+	return false
+}
+
+// refuses tells whether a field called key, however deep, is refused.
+func (s section) refuses(key string) bool {
+	for name, f := range s {
+		if name == key && f.state == refused || f.fields.refuses(key) {
+			return true
+		}
+	}
+	return false
+}
+
 // find leads the parts of a variable's name to the keys of the file. In what is
 // built, the Go fields of registry:2 differ from its keys only in letter case;
 // sections in which they differ by more are open.
