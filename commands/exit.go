@@ -89,7 +89,7 @@ func exitStatus(err error) int {
 // isErrno tells an error of the system that came from no network: a
 // syscall.Errno calls itself a net.Error, one of a file, too.
 func isErrno(err net.Error) bool {
-	_, ok := err.(syscall.Errno) //nolint:errorlint // What errors.As has found is looked at, not what it wraps.
+	_, ok := err.(syscall.Errno) // What errors.As has found is looked at, not what it wraps.
 	return ok
 }
 

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,12 +26,12 @@ import (
 func (w wire) image(repo string, layer []byte, tags ...string) (oci.Digest, error) {
 	blobs := [2]oci.Descriptor{}
 	for i, content := range [][]byte{fmt.Appendf(nil, `{"os":"linux","layer":%q}`, digest.FromBytes(layer)), layer} {
-		up, err := w.Upload(nil, repo, "", oci.UploadOptions{}) //nolint:staticcheck // wire has no use for a context.
+		up, err := w.Upload(context.Background(), repo, "", oci.UploadOptions{})
 		if err == nil {
 			_, err = up.Write(content)
 		}
 		if err == nil {
-			blobs[i], err = up.Commit(nil, digest.FromBytes(content)) //nolint:staticcheck // As above.
+			blobs[i], err = up.Commit(context.Background(), digest.FromBytes(content))
 		}
 		if err != nil {
 			return "", err
@@ -43,7 +44,7 @@ func (w wire) image(repo string, layer []byte, tags ...string) (oci.Digest, erro
 	if err != nil {
 		return "", err
 	}
-	d, err := w.PutManifest(nil, repo, oci.Put{Raw: raw, Tags: tags}) //nolint:staticcheck // As above.
+	d, err := w.PutManifest(context.Background(), repo, oci.Put{Raw: raw, Tags: tags})
 	return d.Digest, err
 }
 
@@ -101,7 +102,7 @@ func (w wire) retag(repo, name string, d oci.Digest) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.PutManifest(nil, repo, oci.Put{Raw: a.body, Tags: []string{strings.TrimPrefix(name, repo+":")}}) //nolint:staticcheck // wire has no use for a context.
+	_, err = w.PutManifest(context.Background(), repo, oci.Put{Raw: a.body, Tags: []string{strings.TrimPrefix(name, repo+":")}})
 	return err
 }
 
