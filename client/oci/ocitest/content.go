@@ -141,6 +141,9 @@ func (p *pusher) push() {
 		p.descs[name] = desc
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.content.Manifests)) {
+		if _, ok := p.content.Blobs[name]; ok {
+			p.t.Fatalf("%s: a blob and a manifest are both called %q", p.repo, name)
+		}
 		p.manifest(name)
 	}
 	for _, tag := range slices.Sorted(maps.Keys(p.content.Tags)) {

@@ -1,6 +1,8 @@
 package ocitest_test
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/regctl/regctl/client/oci"
@@ -42,4 +44,31 @@ func TestPushMakesTheRegistryHoldTheContent(t *testing.T) {
 			t.Errorf("referrer %+v, %v", d, err)
 		}
 	}
+}
+
+func TestPushRefusesANameOfTwoThings(t *testing.T) {
+	said := &fatal{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ocitest.Push(said, ocitest.NewRegistry(), ocitest.Content{"app": {
+			Blobs: ocitest.Blobs{"sig": "bytes"}, Manifests: ocitest.Manifests{"sig": {Layers: "sig"}},
+		}})
+	}()
+	<-done
+	if want := `app: a blob and a manifest are both called "sig"`; said.text != want {
+		t.Errorf("said %q, want %q", said.text, want)
+	}
+}
+
+// fatal keeps what a helper ends a test with.
+type fatal struct {
+	testing.TB
+
+	text string
+}
+
+func (f *fatal) Fatalf(format string, args ...any) {
+	f.text = fmt.Sprintf(format, args...)
+	runtime.Goexit()
 }
