@@ -33,7 +33,7 @@ var ErrForeign = errors.New("a database knows what this store holds, not its lin
 // Options of [New]. The zero value is ready for use.
 type Options struct {
 	// Budget bounds the memory kept for repositories nobody is using, in
-	// bytes. Default: 32 MiB.
+	// bytes; the one used last is kept beyond it. Default: 32 MiB.
 	Budget int64
 	Log    *slog.Logger // Default: discards.
 }
@@ -188,8 +188,10 @@ func (m *Meta) release(r *repo) {
 		delete(m.repos, r.name)
 		return
 	}
+	// The last one stays whatever it costs: the next page of its tags is asked
+	// for in a moment, and must not read them all again.
 	r.recent = m.recent.PushFront(r)
-	for m.used += r.cost; m.used > m.budget; {
+	for m.used += r.cost; m.used > m.budget && m.recent.Len() > 1; {
 		oldest := m.recent.Remove(m.recent.Back()).(*repo)
 		m.used -= oldest.cost
 		delete(m.repos, oldest.name)

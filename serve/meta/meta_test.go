@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -355,5 +357,42 @@ func TestConditionsAreDecidedUnderTheLockOfTheTag(t *testing.T) {
 	}
 	if err := h.RemoveTag(ctx, "v1", ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed twice: %v", err)
+	}
+}
+
+// counted counts the lists of directories.
+type counted struct {
+	storage.Backend
+	lists atomic.Int64
+}
+
+func (c *counted) List(ctx context.Context, dir string) iter.Seq2[storage.Entry, error] {
+	c.lists.Add(1)
+	return c.Backend.List(ctx, dir)
+}
+
+func TestPagesOfARepositoryBeyondTheBudgetAreReadOnce(t *testing.T) {
+	b := &counted{Backend: mem.New()}
+	first := openMeta(t, b)
+	addIndex(t, first, "a", "x")
+	h := first.Open("a")
+	d := digest.FromString("whatever")
+	for i := range 3000 {
+		if err := moveTag(h, fmt.Sprintf("t%04d", i), d, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Close()
+	m, err := New(t.Context(), b, Options{Budget: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repos(t, m)
+	b.lists.Store(0)
+	if got := tags(t, m, "a"); len(got) != 3000 {
+		t.Fatalf("%d tags", len(got))
+	}
+	if n := b.lists.Load(); n != 1 {
+		t.Errorf("the directory of the tags was listed %d times for three pages, want once", n)
 	}
 }
