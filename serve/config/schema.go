@@ -80,7 +80,7 @@ var schema = section{
 		"cache":    {state: accepted, open: true},
 		"tag":      {state: accepted, open: true},
 		"maintenance": {fields: section{
-			"uploadpurging": {state: later, open: true, note: "no effect: regctl gc removes unfinished uploads"},
+			"uploadpurging": {state: later, open: true, note: "it has no effect yet, unfinished uploads stay"},
 			"readonly":      restricts("being read-only"),
 		}},
 	}},
