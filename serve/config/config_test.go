@@ -285,7 +285,7 @@ func TestWarnings(t *testing.T) {
 		{"", "REGISTRY_HTTP_ADR=x", "REGISTRY_HTTP_ADR: unknown variable; did you mean REGISTRY_HTTP_ADDR?"},
 		{"", "REGISTRY_PORT_5000_TCP=tcp://10.0.0.1:5000", "REGISTRY_PORT_5000_TCP: unknown variable"},
 		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},
-		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: no effect: regctl gc"},
+		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: it has no effect yet"},
 		{"notifications: {endpoints: [{name: x}]}", "", "notifications: not built yet"},
 		{"redis: {addr: x}", "", "redis: not built yet"},
 		{"http: {debug: {addr: ':5001'}}", "", "http.debug: not built yet"},

@@ -102,3 +102,49 @@ func TestBodyThatIsCutOffIsNotTakenForWhole(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// However many uploads are abandoned meanwhile, a request that has found its
+// upload is the only one that can write to it.
+func TestAFoundUploadIsNotForgotten(t *testing.T) {
+	s := open(t, mem.New())
+	begun, err := s.Upload(t.Context(), "app", "", oci.UploadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := begun.ID()
+	if err := begun.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.Upload(t.Context(), "app", id, oci.UploadOptions{}) // Its body is still under way.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	for range 20_000 {
+		abandoned, err := s.Upload(t.Context(), "other", "", oci.UploadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := abandoned.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, err := s.Upload(t.Context(), "app", id, oci.UploadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := io.WriteString(first, "the whole blob"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(second, "bad"); !errors.Is(err, oci.UploadBusy) {
+		t.Errorf("a second writer gets %v, want UPLOAD_BUSY", err)
+	}
+	d := digest.FromString("the whole blob")
+	if _, err := first.Commit(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if err := hasBlob(s, "app", d); err != nil {
+		t.Error(err)
+	}
+}

@@ -38,6 +38,7 @@ var (
 // can be lost.
 type session struct {
 	repo, id, key string
+	handles       int // Guarded by Store.mu. While there are any, the session stays.
 
 	mu        sync.Mutex
 	writer    *upload // The handle that has claimed it.
@@ -45,6 +46,7 @@ type session struct {
 	algorithm digest.Algorithm
 	hash      hash.Hash // Over size bytes; nil if lost.
 	ended     bool
+	broken    bool // Writing failed: only what is on disk counts now.
 }
 
 // upload is a handle on a session.
@@ -93,63 +95,87 @@ func (s *Store) begin(ctx context.Context, repo string, a digest.Algorithm) (*up
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.sessions) >= idle {
-		s.forgetOneIdle()
-	}
-	s.sessions[id] = on
+	s.remember(on)
+	on.handles++
 	return &upload{s: s, on: on, out: out}, nil
 }
 
-// find returns the session of an upload, from disk if memory does not have it.
+// find returns the session of an upload with one more handle on it, from disk
+// if memory does not have it.
 func (s *Store) find(ctx context.Context, repo, id string) (*session, error) {
 	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
 		return nil, unknownUpload(repo, id, nil)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if on := s.sessions[id]; on != nil {
-		if on.repo != repo {
-			return nil, unknownUpload(repo, id, nil)
-		}
+	if on := s.known(repo, id); on != nil {
 		return on, nil
 	}
 	key := meta.UploadKey(repo, id)
 	info, err := s.backend.Stat(ctx, key)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Dir {
+	if err == nil && info.Dir {
+		err = fs.ErrNotExist
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, unknownUpload(repo, id, err)
 	}
 	if err != nil {
 		return nil, translate(err, oci.BlobUploadUnknown, id)
 	}
-	on := &session{repo: repo, id: id, key: key, size: info.Size}
-	s.sessions[id] = on
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	on := s.sessions[id]
+	if on == nil || on.isOver() {
+		on = &session{repo: repo, id: id, key: key, size: info.Size}
+		s.remember(on)
+	}
+	on.handles++
 	return on, nil
+}
+
+func (s *Store) known(repo, id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	on := s.sessions[id]
+	if on == nil || on.repo != repo || on.isOver() { // Then there is nothing on disk, either.
+		return nil
+	}
+	on.handles++
+	return on
+}
+
+func (on *session) isOver() bool {
+	on.mu.Lock()
+	defer on.mu.Unlock()
+	return on.ended
 }
 
 func unknownUpload(repo, id string, err error) error {
 	return &oci.Error{Code: oci.BlobUploadUnknown, Message: fmt.Sprintf("no upload %.40q in %s; begin again", id, repo), Err: err}
 }
 
-// forgetOneIdle makes room. The caller holds s.mu, which others take while
-// they hold a session: so this one must not wait for a session.
-func (s *Store) forgetOneIdle() {
-	for id, on := range s.sessions {
-		if !on.mu.TryLock() {
-			continue
-		}
-		free := on.writer == nil
-		on.mu.Unlock()
-		if free {
-			delete(s.sessions, id)
-			return
+// remember keeps a session, in the place of one that nobody has a handle on
+// if there are many. The caller holds s.mu.
+func (s *Store) remember(on *session) {
+	if len(s.sessions) >= idle {
+		for id, other := range s.sessions {
+			if other.handles == 0 {
+				delete(s.sessions, id)
+				break
+			}
 		}
 	}
+	s.sessions[on.id] = on
 }
 
-func (s *Store) forget(on *session) {
+// letGo gives a handle back, and forgets a session that is over or of which
+// only the disk knows how far it came.
+func (s *Store) letGo(on *session) {
+	on.mu.Lock()
+	over := on.ended || on.broken
+	on.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sessions[on.id] == on {
+	on.handles--
+	if s.sessions[on.id] == on && over && on.handles == 0 {
 		delete(s.sessions, on.id)
 	}
 }
@@ -190,7 +216,7 @@ func (u *upload) claim() error {
 	switch {
 	case u.on.ended:
 		return unknownUpload(u.on.repo, u.on.id, nil)
-	case u.on.writer != nil:
+	case u.on.writer != nil, u.on.broken:
 		return oci.Errorf(oci.UploadBusy, "another request is writing to upload %s", u.on.id)
 	case u.on.size != u.start:
 		return oci.Errorf(oci.RangeInvalid, "upload %s has %d bytes, not %d", u.on.id, u.on.size, u.start)
@@ -208,7 +234,7 @@ func (u *upload) openData() error {
 	}
 	out, err := u.reopen()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) {
-		u.s.forget(u.on)
+		u.on.broken = true
 		return unknownUpload(u.on.repo, u.on.id, err)
 	}
 	u.out = out
@@ -228,8 +254,7 @@ func (u *upload) Write(p []byte) (int, error) {
 		u.on.hash.Write(p[:n]) // Never fails: package hash.
 	}
 	if err != nil {
-		u.on.hash = nil
-		u.s.forget(u.on) // What is on disk is known again when it is looked at.
+		u.on.broken = true // What is on disk is known again when it is looked at.
 	}
 	return n, translate(err, oci.BlobUploadUnknown, "write to upload "+u.on.id)
 }
@@ -294,8 +319,7 @@ func (u *upload) Commit(ctx context.Context, d oci.Digest) (oci.Descriptor, erro
 			oci.Errorf(oci.DigestInvalid, "the %d bytes received have digest %s, not %s", u.on.size, got, d),
 			u.Cancel(ctx))
 	}
-	ctx = context.WithoutCancel(ctx)
-	if err := u.publish(ctx, d); err != nil {
+	if err := u.publish(context.WithoutCancel(ctx), d); err != nil {
 		return oci.Descriptor{}, errors.Join(translate(err, oci.BlobUploadUnknown, "store "+at(u.on.repo, d)), u.Cancel(ctx))
 	}
 	u.end()
@@ -319,6 +343,13 @@ func (u *upload) digest(ctx context.Context, a digest.Algorithm) (oci.Digest, er
 // publish makes the data durable, then visible, then a member.
 func (u *upload) publish(ctx context.Context, d oci.Digest) error {
 	if err := u.out.Sync(); err != nil { // Before the lock: only this upload waits for its data.
+		return err
+	}
+	info, err := u.s.backend.Stat(ctx, u.on.key)
+	if err == nil && info.Size != u.on.size {
+		err = fmt.Errorf("%d bytes were received, %d are there", u.on.size, info.Size)
+	}
+	if err != nil {
 		return err
 	}
 	defer u.s.blobs.Lock(string(d))()
@@ -345,6 +376,7 @@ func (u *upload) Close() error {
 		return nil
 	}
 	u.ended = true
+	defer u.s.letGo(u.on)
 	if u.out == nil {
 		return nil
 	}
@@ -363,5 +395,5 @@ func (u *upload) end() {
 	u.on.mu.Lock()
 	u.on.ended, u.on.writer = true, nil
 	u.on.mu.Unlock()
-	u.s.forget(u.on)
+	u.s.letGo(u.on)
 }
