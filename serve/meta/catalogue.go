@@ -97,6 +97,16 @@ func (c *catalogue) page(ctx context.Context, after string, n int) ([]string, er
 	return slices.Clone(c.names[i:min(i+n, len(c.names))]), nil
 }
 
+// Ready tells whether the catalogue has been read; until then Repos waits.
+func (m *Meta) Ready() bool {
+	select {
+	case <-m.catalogue.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // Repos yields the names of the repositories that have a manifest and follow
 // after, in bytewise order of the full name.
 func (m *Meta) Repos(ctx context.Context, after string) iter.Seq2[string, error] {
@@ -186,21 +196,26 @@ func (m *Meta) hasManifest(ctx context.Context, repo string) (bool, error) {
 	return m.hasLink(ctx, revisionDir(repo))
 }
 
-// hasLink tells whether there is a link of use under dir.
+// hasLink tells whether there is a link of use under dir. What cannot be read
+// is an error only if there is no other.
 func (m *Meta) hasLink(ctx context.Context, dir string) (bool, error) {
 	errFound := errors.New("found")
+	var failed error
 	err := m.linked(ctx, dir, func(d oci.Digest) error {
 		_, _, err := m.readLink(ctx, linkIn(dir, d))
 		switch {
 		case err == nil:
 			return errFound
-		case m.absent(err):
-			return nil
+		case !m.absent(err):
+			failed = err
 		}
-		return err
+		return ctx.Err()
 	})
-	if errors.Is(err, errFound) {
+	switch {
+	case errors.Is(err, errFound):
 		return true, nil
+	case err != nil:
+		return false, err
 	}
-	return false, err
+	return false, failed
 }

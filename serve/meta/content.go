@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"sync"
+	"unique"
 
 	"golang.org/x/sync/errgroup"
 
@@ -137,27 +137,44 @@ func (h *Repo) RemoveManifest(ctx context.Context, d oci.Digest) error {
 func (h *Repo) checkPresence(ctx context.Context) {
 	h.r.presence.Lock()
 	defer h.r.presence.Unlock()
-	if has, err := h.m.hasManifest(ctx, h.r.name); err == nil && !has {
+	empty, sure := h.r.manifests.isEmpty()
+	if !sure {
+		has, err := h.m.hasManifest(ctx, h.r.name)
+		empty = err == nil && !has
+	}
+	if empty {
 		h.m.catalogue.set(h.r.name, false)
 	}
 }
 
 // Namers returns the manifests of the repository that name d as config, layer
-// or child, in order.
+// or child, in order. A manifest that cannot be read is an error: it may be
+// one of them.
 func (h *Repo) Namers(ctx context.Context, d oci.Digest) ([]oci.Digest, error) {
-	return h.manifestsWhere(ctx, func(f Manifest) bool { return slices.Contains(f.Names, d) })
+	if err := h.loadManifests(ctx); err != nil {
+		return nil, err
+	}
+	for _, doubt := range h.r.manifests.doubts() {
+		if _, err := h.Manifest(ctx, doubt); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return h.manifestsWhere(func(f Manifest) bool { return slices.Contains(f.Names, d) }), nil
 }
 
 // Referrers returns the manifests of the repository whose subject is d, in
 // order.
 func (h *Repo) Referrers(ctx context.Context, d oci.Digest) ([]oci.Digest, error) {
-	return h.manifestsWhere(ctx, func(f Manifest) bool { return f.Subject == d })
-}
-
-func (h *Repo) manifestsWhere(ctx context.Context, is func(Manifest) bool) ([]oci.Digest, error) {
 	if err := h.loadManifests(ctx); err != nil {
 		return nil, err
 	}
+	for _, doubt := range h.r.manifests.doubts() {
+		_, _ = h.Manifest(ctx, doubt) // Perhaps it has been healed. If not, it was reported.
+	}
+	return h.manifestsWhere(func(f Manifest) bool { return f.Subject == d }), nil
+}
+
+func (h *Repo) manifestsWhere(is func(Manifest) bool) []oci.Digest {
 	var found []oci.Digest
 	h.r.manifests.each(func(d oci.Digest, f Manifest) {
 		if is(f) {
@@ -165,28 +182,20 @@ func (h *Repo) manifestsWhere(ctx context.Context, is func(Manifest) bool) ([]oc
 		}
 	})
 	slices.Sort(found)
-	return found, nil
+	return found
 }
 
 func (h *Repo) loadManifests(ctx context.Context) error {
-	return h.r.manifests.all(func() (map[oci.Digest]Manifest, error) {
-		var mu sync.Mutex
-		found := map[oci.Digest]Manifest{}
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(readers)
+	return h.r.manifests.all(func() (map[oci.Digest]Manifest, []oci.Digest, error) {
+		var digests []oci.Digest
 		err := h.m.linked(ctx, revisionDir(h.r.name), func(d oci.Digest) error {
-			group.Go(func() error {
-				f, ok, err := h.manifestLoader(ctx, d)()
-				if err == nil && ok {
-					mu.Lock()
-					defer mu.Unlock()
-					found[d] = f
-				}
-				return err
-			})
-			return ctx.Err()
+			digests = append(digests, d)
+			return nil
 		})
-		return found, errors.Join(err, group.Wait())
+		if err != nil {
+			return nil, nil, err
+		}
+		return readAll(ctx, h.m.log, digests, func(d oci.Digest) loader[Manifest] { return h.manifestLoader(ctx, d) })
 	})
 }
 
@@ -228,15 +237,34 @@ func (h *Repo) describe(d, content oci.Digest, raw []byte) (Manifest, error) {
 	return Manifest{}, fmt.Errorf("manifest %s of %s: %w: %w", d, h.r.name, errDamaged, err)
 }
 
+// maxAnnotations bounds what is remembered of the annotations of a referrer,
+// in bytes.
+const maxAnnotations = 4 << 10
+
 // Describe returns what is remembered of a manifest with these bytes, kept
 // under content.
 func Describe(content oci.Digest, raw []byte, g *oci.Graph) Manifest {
 	f := Manifest{
 		Content: content, Size: int64(len(raw)), MediaType: g.MediaType,
-		Names: g.Digests(), Artifact: g.ArtifactType, Annotations: g.Annotations,
+		Names: g.Digests(), Artifact: g.ArtifactType,
 	}
-	if g.Subject != nil {
-		f.Subject = g.Subject.Digest
+	for i, d := range f.Names { // Many manifests name the same layers.
+		f.Names[i] = unique.Make(d).Value()
+	}
+	if g.Subject == nil {
+		return f
+	}
+	f.Subject = g.Subject.Digest
+	f.Annotations = g.Annotations
+	if len(raw) > maxAnnotations && sizeOf(g.Annotations) > maxAnnotations {
+		f.Annotations, f.MoreAnnotations = nil, true
 	}
 	return f
+}
+
+func sizeOf(annotations map[string]string) (n int) {
+	for k, v := range annotations {
+		n += len(k) + len(v)
+	}
+	return n
 }

@@ -20,8 +20,9 @@ type facet[K cmp.Ordered, V any] struct {
 
 	mu       sync.Mutex
 	known    map[K]V
-	complete bool // Every key on disk is in known.
-	order    []K  // The keys of known in order, while complete.
+	complete bool           // Every key on disk is in known or unsure.
+	unsure   map[K]struct{} // While complete: keys that could not be read when all were.
+	order    []K            // The keys of known in order, while complete.
 	cost     int64
 	costOf   func(K, V) int64
 }
@@ -77,8 +78,10 @@ func (f *facet[K, V]) fetch(k K, load loader[V]) (V, bool, error) {
 	return v, ok, err
 }
 
-// all makes sure that every key is known.
-func (f *facet[K, V]) all(load func() (map[K]V, error)) error {
+// all makes sure that every key is known. load returns what it could read, and
+// the keys that are there but could not be read, or not be made sense of: they
+// are asked for again each time.
+func (f *facet[K, V]) all(load func() (known map[K]V, unsure []K, err error)) error {
 	if f.isComplete() {
 		return nil
 	}
@@ -87,13 +90,16 @@ func (f *facet[K, V]) all(load func() (map[K]V, error)) error {
 	if f.isComplete() {
 		return nil
 	}
-	known, err := load()
+	known, unsure, err := load()
 	if err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.known, f.complete, f.cost = known, true, 0
+	f.known, f.complete, f.cost, f.unsure = known, true, 0, map[K]struct{}{}
+	for _, k := range unsure {
+		f.unsure[k] = struct{}{}
+	}
 	f.order = slices.Sorted(maps.Keys(known))
 	for k, v := range known {
 		f.cost += f.costOf(k, v)
@@ -126,12 +132,28 @@ func (f *facet[K, V]) lookup(k K) (v V, ok, sure bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v, ok = f.known[k]
-	return v, ok, ok || f.complete
+	_, unsure := f.unsure[k]
+	return v, ok, ok || f.complete && !unsure
+}
+
+// doubts returns the keys of which all could not tell what they are.
+func (f *facet[K, V]) doubts() []K {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.unsure))
+}
+
+// isEmpty tells whether it is known that there is no key at all.
+func (f *facet[K, V]) isEmpty() (empty, sure bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.known) == 0, len(f.known) > 0 || f.complete && len(f.unsure) == 0
 }
 
 func (f *facet[K, V]) remember(k K, v V, keep bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	delete(f.unsure, k)
 	old, had := f.known[k]
 	if had {
 		f.cost -= f.costOf(k, old)
@@ -160,14 +182,14 @@ func (f *facet[K, V]) forget(k K) {
 		f.cost -= f.costOf(k, v)
 		delete(f.known, k)
 	}
-	f.complete, f.order = false, nil
+	f.complete, f.order, f.unsure = false, nil, nil
 }
 
 // reset forgets everything. Nobody else uses the facet meanwhile.
 func (f *facet[K, V]) reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.known, f.complete, f.order, f.cost = map[K]V{}, false, nil, 0
+	f.known, f.complete, f.order, f.unsure, f.cost = map[K]V{}, false, nil, nil, 0
 }
 
 func (f *facet[K, V]) isComplete() bool {

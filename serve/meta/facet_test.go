@@ -39,7 +39,7 @@ func TestFacetDoesNotRememberWhatIsAbsent(t *testing.T) {
 
 func TestFacetThatKnowsAllAsksTheDiskNoMore(t *testing.T) {
 	f := newFacet(sizeOne)
-	if err := f.all(func() (map[string]int, error) { return map[string]int{"b": 2, "a": 1}, nil }); err != nil {
+	if err := f.all(func() (map[string]int, []string, error) { return map[string]int{"b": 2, "a": 1}, nil, nil }); err != nil {
 		t.Fatal(err)
 	}
 	fail := func() (int, bool, error) { return 0, false, errors.New("read") }
@@ -67,7 +67,7 @@ func TestFacetAsksTheDiskAfterAFailedChange(t *testing.T) {
 	f := newFacet(sizeOne)
 	disk := map[string]int{"a": 1}
 	load := func() (int, bool, error) { v, ok := disk["a"]; return v, ok, nil }
-	if err := f.all(func() (map[string]int, error) { return map[string]int{"a": 1}, nil }); err != nil {
+	if err := f.all(func() (map[string]int, []string, error) { return map[string]int{"a": 1}, nil, nil }); err != nil {
 		t.Fatal(err)
 	}
 	torn := errors.New("torn")
@@ -96,7 +96,7 @@ func TestFacetNeverKeepsWhatWasOverwritten(t *testing.T) {
 		for range 4 {
 			wg.Go(func() { _, _, _ = f.get("a", load) })
 			wg.Go(func() {
-				_ = f.all(func() (map[string]int, error) { return map[string]int{"a": int(disk.Load())}, nil })
+				_ = f.all(func() (map[string]int, []string, error) { return map[string]int{"a": int(disk.Load())}, nil, nil })
 			})
 		}
 		wg.Go(func() {
@@ -137,5 +137,22 @@ func TestLocksHoldInOneOrder(t *testing.T) {
 	wg.Wait()
 	if len(l.held) != 0 {
 		t.Errorf("%d locks stay in memory", len(l.held))
+	}
+}
+
+func TestFacetAsksAgainForWhatCouldNotBeRead(t *testing.T) {
+	f := newFacet(sizeOne)
+	if err := f.all(func() (map[string]int, []string, error) { return map[string]int{"a": 1}, []string{"b"}, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.doubts(); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("doubts %q", got)
+	}
+	read := func() (int, bool, error) { return 2, true, nil } // It has been healed from elsewhere.
+	if v, ok, err := f.get("b", read); v != 2 || !ok || err != nil {
+		t.Errorf("got %d, %t, %v", v, ok, err)
+	}
+	if got := f.after("", 9); !slices.Equal(got, []string{"a", "b"}) || len(f.doubts()) != 0 {
+		t.Errorf("order %q, doubts %q", got, f.doubts())
 	}
 }

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/storage"
@@ -23,6 +27,9 @@ const maxLink = 1 << 10
 // readLink returns the digest that a link holds.
 func (m *Meta) readLink(ctx context.Context, key string) (oci.Digest, storage.Info, error) {
 	data, info, err := storage.Get(ctx, m.backend, key, maxLink)
+	if errors.Is(err, fs.ErrInvalid) { // A directory in its place.
+		err = fmt.Errorf("link %s: %w: %w", key, errDamaged, err)
+	}
 	if err != nil {
 		return "", info, err
 	}
@@ -41,6 +48,49 @@ func (m *Meta) absent(err error) bool {
 		return true
 	}
 	return errors.Is(err, fs.ErrNotExist)
+}
+
+// orAbsent takes what cannot be read for absent, where it will be written over.
+func (m *Meta) orAbsent(load loader[Tag]) loader[Tag] {
+	return func() (Tag, bool, error) {
+		t, ok, err := load()
+		if err != nil {
+			m.log.Warn("writing over what cannot be read", "error", err)
+		}
+		return t, ok && err == nil, nil
+	}
+}
+
+// readers is how many files are read at once to learn a whole repository.
+const readers = 8
+
+// readAll loads every key, and returns beside what is there the keys of which
+// that could not be told. It fails only when ctx is done.
+func readAll[K comparable, V any](ctx context.Context, log *slog.Logger, keys []K, load func(K) loader[V]) (map[K]V, []K, error) {
+	var mu sync.Mutex
+	found, unsure := make(map[K]V, len(keys)), []K(nil)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	for _, k := range keys {
+		group.Go(func() error {
+			v, ok, err := load(k)()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				log.Warn("cannot read a part of a repository", "key", k, "error", err)
+			}
+			if ok && err == nil {
+				found[k] = v
+			} else {
+				unsure = append(unsure, k)
+			}
+			return nil
+		})
+	}
+	return found, unsure, group.Wait()
 }
 
 // removeLink removes a link durably, and the directory made for it.

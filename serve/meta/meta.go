@@ -33,7 +33,8 @@ var ErrForeign = errors.New("a database knows what this store holds, not its lin
 // Options of [New]. The zero value is ready for use.
 type Options struct {
 	// Budget bounds the memory kept for repositories nobody is using, in
-	// bytes; the one used last is kept beyond it. Default: 32 MiB.
+	// bytes; the one used last is kept beyond it. Negative: none is kept.
+	// Default: 32 MiB.
 	Budget int64
 	Log    *slog.Logger // Default: discards.
 }
@@ -67,7 +68,11 @@ type Manifest struct {
 	Names       []oci.Digest // Config, layers, children; each once.
 	Subject     oci.Digest
 	Artifact    string
-	Annotations map[string]string
+	Annotations map[string]string // Only if there is a Subject.
+
+	// MoreAnnotations says that there are too many to be remembered; they are
+	// to be read from the manifest.
+	MoreAnnotations bool
 }
 
 // repo is what is remembered of one repository.
@@ -191,7 +196,7 @@ func (m *Meta) release(r *repo) {
 	// The last one stays whatever it costs: the next page of its tags is asked
 	// for in a moment, and must not read them all again.
 	r.recent = m.recent.PushFront(r)
-	for m.used += r.cost; m.used > m.budget && m.recent.Len() > 1; {
+	for m.used += r.cost; m.used > max(m.budget, 0) && (m.recent.Len() > 1 || m.budget < 0); {
 		oldest := m.recent.Remove(m.recent.Back()).(*repo)
 		m.used -= oldest.cost
 		delete(m.repos, oldest.name)
@@ -199,7 +204,7 @@ func (m *Meta) release(r *repo) {
 }
 
 func (f Manifest) cost() int64 {
-	n := 400 + len(f.Content) + len(f.Artifact) + 100*len(f.Names)
+	n := 400 + len(f.Content) + len(f.Artifact) + 32*len(f.Names)
 	for k, v := range f.Annotations {
 		n += len(k) + len(v) + 64
 	}
@@ -207,31 +212,44 @@ func (f Manifest) cost() int64 {
 }
 
 // Remove removes a repository with everything in it; repositories below its
-// name stay. It is gone once the directories were renamed aside: what a crash
-// leaves of them goes at the next start. False: there is no such repository.
+// name stay. It is gone once its directories were renamed aside; they are
+// emptied while others may use the name again. What a crash leaves of them
+// goes at the next start. False: there is no such repository.
 func (m *Meta) Remove(ctx context.Context, name string) (bool, error) {
-	r := m.hold(name)
-	r.life.Lock()
-	h := &Repo{m: m, r: r, alone: true}
-	defer h.Close()
-	if ok, err := h.Exists(ctx); err != nil || !ok {
-		return false, err
-	}
-	aside, err := m.setAside(ctx, name)
-	r.tags.reset()
-	r.blobs.reset()
-	r.manifests.reset()
-	h.checkPresence(ctx) // Also after an error: part of it may have gone.
-	if err != nil {
-		return true, fmt.Errorf("remove repository %s: %w", name, err)
-	}
+	aside, found, err := m.detach(ctx, name)
 	for _, dir := range aside {
 		if err := m.removeTree(ctx, dir); err != nil {
 			m.log.Warn("part of a removed repository stays until the next start", "dir", dir, "error", err)
 		}
 	}
-	m.removeEmpty(ctx, repoDir(name))
-	return true, m.removeUploads(ctx, name)
+	if err != nil {
+		return found, fmt.Errorf("remove repository %s: %w", name, err)
+	}
+	if found {
+		m.removeEmpty(ctx, repoDir(name))
+	}
+	return found, nil
+}
+
+// detach makes a repository go while nobody uses it, and returns the
+// directories that are to be emptied.
+func (m *Meta) detach(ctx context.Context, name string) (aside []string, found bool, err error) {
+	r := m.hold(name)
+	r.life.Lock()
+	h := &Repo{m: m, r: r, alone: true}
+	defer h.Close()
+	if found, err := h.Exists(ctx); err != nil || !found {
+		return nil, false, err
+	}
+	aside, err = m.setAside(ctx, name)
+	r.tags.reset()
+	r.blobs.reset()
+	r.manifests.reset()
+	h.checkPresence(ctx) // Also after an error: part of it may have gone.
+	if err != nil {
+		return aside, true, err
+	}
+	return aside, true, m.removeUploads(ctx, name)
 }
 
 // removeUploads removes the unfinished uploads of a repository.

@@ -63,7 +63,7 @@ func moveTag(h *Repo, tag string, d oci.Digest, noOverwrite bool) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(v.Commit(context.Background(), noOverwrite), v.Cancel())
+	return errors.Join(v.Commit(context.Background(), noOverwrite), v.Cancel(context.Background()))
 }
 
 func repos(t testing.TB, m *Meta) (names []string) {

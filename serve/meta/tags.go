@@ -7,16 +7,10 @@ import (
 	"io/fs"
 	"iter"
 	"strings"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/storage"
 )
-
-// readers is how many files are read at once to learn a whole repository.
-const readers = 8
 
 // Tag returns where a tag points, fs.ErrNotExist if there is none.
 func (h *Repo) Tag(ctx context.Context, tag string) (Tag, error) {
@@ -37,6 +31,8 @@ type Move struct {
 	tag string
 	to  oci.Digest
 	now storage.Writer // The link of the tag, to be.
+
+	ended bool
 }
 
 // PrepareMove gets ready to point a tag at d, which nobody sees yet. The error
@@ -47,6 +43,7 @@ func (h *Repo) PrepareMove(ctx context.Context, tag string, d oci.Digest) (*Move
 	}
 	now, err := storage.Prepare(ctx, h.m.backend, tagLink(h.r.name, tag), []byte(d))
 	if err != nil {
+		h.tidyTag(ctx, tag)
 		return nil, err
 	}
 	return &Move{h: h, tag: tag, to: d, now: now.Writer}, nil
@@ -56,18 +53,19 @@ func (h *Repo) PrepareMove(ctx context.Context, tag string, d oci.Digest) (*Move
 // with [ErrChanged] if the tag points elsewhere.
 func (v *Move) Commit(ctx context.Context, noOverwrite bool) error {
 	h := v.h
-	return h.r.tags.change(v.tag, h.tagLoader(ctx, v.tag), func(old Tag, had bool) (Tag, bool, error) {
+	load := h.tagLoader(ctx, v.tag)
+	if !noOverwrite {
+		load = h.m.orAbsent(load) // Where the tag pointed does not matter.
+	}
+	v.ended = true
+	return h.r.tags.change(v.tag, load, func(old Tag, had bool) (Tag, bool, error) {
 		if had && noOverwrite && old.Digest != v.to {
-			return Tag{}, false, fmt.Errorf("%w: to %s", ErrChanged, old.Digest)
+			return Tag{}, false, errors.Join(fmt.Errorf("%w: to %s", ErrChanged, old.Digest), v.now.Cancel())
 		}
-		history, err := v.history(ctx)
-		if err == nil {
-			err = storage.CommitAll(ctx, h.m.backend, history...)
-		}
-		if err != nil {
-			return Tag{}, false, err
-		}
-		if err := v.now.Commit(ctx, tagLink(h.r.name, v.tag)); err != nil {
+		if err := v.commit(ctx); err != nil {
+			if !had {
+				h.forgetHistory(ctx, v.tag)
+			}
 			return Tag{}, false, err
 		}
 		info, err := h.m.backend.Stat(ctx, tagLink(h.r.name, v.tag))
@@ -75,8 +73,37 @@ func (v *Move) Commit(ctx context.Context, noOverwrite bool) error {
 	})
 }
 
-// Cancel leaves the tag where it is.
-func (v *Move) Cancel() error { return v.now.Cancel() }
+func (v *Move) commit(ctx context.Context) error {
+	history, err := v.history(ctx)
+	if err == nil {
+		err = storage.CommitAll(ctx, v.h.m.backend, history...)
+	}
+	if err != nil {
+		return errors.Join(err, v.now.Cancel())
+	}
+	return v.now.Commit(ctx, tagLink(v.h.r.name, v.tag))
+}
+
+// Cancel leaves the tag where it is, and no trace of one that is not there:
+// registry:2 takes every directory for a tag.
+func (v *Move) Cancel(ctx context.Context) error {
+	err := v.now.Cancel()
+	if !v.ended {
+		v.ended = true
+		v.h.tidyTag(ctx, v.tag)
+	}
+	return err
+}
+
+// tidyTag removes the directory of a tag that does not exist.
+func (h *Repo) tidyTag(ctx context.Context, tag string) {
+	_ = h.r.tags.change(tag, h.tagLoader(ctx, tag), func(old Tag, had bool) (Tag, bool, error) {
+		if !had {
+			h.forgetHistory(ctx, tag)
+		}
+		return old, had, nil
+	})
+}
 
 // history returns the link that remembers where the tag ever pointed, unless
 // it is there already. It is written before the tag moves.
@@ -118,10 +145,16 @@ func (h *Repo) forgetHistory(ctx context.Context, tag string) {
 	}
 }
 
-// TagsOf returns the tags that point to d.
+// TagsOf returns the tags that point to d. A tag that cannot be read is an
+// error: it may be one of them.
 func (h *Repo) TagsOf(ctx context.Context, d oci.Digest) ([]string, error) {
 	if err := h.loadTags(ctx); err != nil {
 		return nil, err
+	}
+	for _, tag := range h.r.tags.doubts() {
+		if _, err := h.Tag(ctx, tag); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	var tags []string
 	h.r.tags.each(func(tag string, t Tag) {
@@ -178,34 +211,23 @@ func (h *Repo) tagLoader(ctx context.Context, tag string) loader[Tag] {
 	}
 }
 
-// loadTags reads every tag of the repository.
+// loadTags reads every tag of the repository. One that cannot be read is
+// reported and left out: it must not hide the others.
 func (h *Repo) loadTags(ctx context.Context) error {
-	return h.r.tags.all(func() (map[string]Tag, error) {
-		var mu sync.Mutex
-		tags := map[string]Tag{}
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(readers)
+	return h.r.tags.all(func() (map[string]Tag, []string, error) {
+		var names []string
 		for e, err := range h.m.backend.List(ctx, tagsDir(h.r.name)) {
 			if errors.Is(err, fs.ErrNotExist) {
 				break
 			}
 			if err != nil {
-				return nil, errors.Join(err, group.Wait())
+				return nil, nil, err
 			}
-			if !e.Dir || oci.CheckTag(e.Name) != nil {
-				continue
+			if e.Dir && oci.CheckTag(e.Name) == nil {
+				names = append(names, e.Name)
 			}
-			group.Go(func() error {
-				t, ok, err := h.tagLoader(ctx, e.Name)()
-				if err == nil && ok {
-					mu.Lock()
-					defer mu.Unlock()
-					tags[e.Name] = t
-				}
-				return err
-			})
 		}
-		return tags, group.Wait()
+		return readAll(ctx, h.m.log, names, func(tag string) loader[Tag] { return h.tagLoader(ctx, tag) })
 	})
 }
 

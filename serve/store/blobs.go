@@ -42,6 +42,9 @@ func (s *Store) Blob(ctx context.Context, repo string, d oci.Digest) (oci.BlobRe
 	if err != nil {
 		return oci.BlobReader{}, translate(err, oci.BlobUnknown, at(repo, d))
 	}
+	if isTorn(content, info) {
+		return oci.BlobReader{}, errors.Join(translate(fs.ErrNotExist, oci.BlobUnknown, at(repo, d)), f.Close())
+	}
 	return oci.BlobReader{
 		ReadSeekCloser: f,
 		Descriptor:     oci.Descriptor{Digest: d, Size: info.Size},
@@ -56,7 +59,16 @@ func (s *Store) statMember(ctx context.Context, r *meta.Repo, d oci.Digest) (oci
 		return "", storage.Info{}, err
 	}
 	info, err := s.backend.Stat(ctx, meta.BlobKey(content))
+	if err == nil && isTorn(content, info) {
+		err = fs.ErrNotExist
+	}
 	return content, info, err
+}
+
+// isTorn tells whether the file of a blob is empty although the blob is not:
+// registry:2 leaves such files when the power goes. The next push heals them.
+func isTorn(d oci.Digest, info storage.Info) bool {
+	return info.Size == 0 && d != d.Algorithm().FromBytes(nil)
 }
 
 // MountBlob implements [oci.Writer].
@@ -82,46 +94,62 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d oci.Digest) 
 // mount holds the digest from the look at the source until the link is made,
 // so that the bytes stay. It opens one repository at a time: see meta.Open.
 func (s *Store) mount(ctx context.Context, repo, from string, d oci.Digest) (bool, error) {
+	if from == "" {
+		var err error
+		if from, err = s.findSource(ctx, repo, d); err != nil {
+			return false, err
+		}
+	}
 	defer s.blobs.Lock(string(d))()
 	if held, err := s.isMember(ctx, repo, d); err != nil || held {
 		return held, err
 	}
-	found, err := s.findSource(ctx, from, d)
-	if err != nil || !found {
+	if from == "" {
+		return false, nil
+	}
+	if held, err := s.isMember(ctx, from, d); err != nil || !held {
 		return false, err
+	}
+	if _, err := s.backend.Stat(ctx, meta.BlobKey(d)); err != nil { // registry:2 may keep it under another digest.
+		return false, ignoreMissing(err)
 	}
 	r := s.meta.Open(repo)
 	defer r.Close()
 	return true, r.AddBlob(context.WithoutCancel(ctx), d, nil)
 }
 
-// findSource tells whether a blob, kept under its own digest, is a member of
-// from, or of any repository if from is empty.
-func (s *Store) findSource(ctx context.Context, from string, d oci.Digest) (bool, error) {
+// findSource returns a repository that a blob is probably a member of, "" if
+// none is found. It holds nothing while it looks, and does not wait for the
+// catalogue.
+func (s *Store) findSource(ctx context.Context, but string, d oci.Digest) (string, error) {
 	if _, err := s.backend.Stat(ctx, meta.BlobKey(d)); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return false, err
+		return "", ignoreMissing(err)
 	}
-	if from != "" {
-		return s.isMember(ctx, from, d)
-	}
-	if last, ok := s.seen.Get(d); ok {
+	if last, ok := s.seen.Get(d); ok && last != but {
 		if held, err := s.isMember(ctx, last, d); err != nil || held {
-			return held, err
+			return last, err
 		}
+	}
+	if !s.meta.Ready() {
+		return "", nil
 	}
 	n := 0
 	for name, err := range s.meta.Repos(ctx, "") {
 		if n++; err != nil || n > searched {
-			return false, err
+			return "", err
 		}
 		if held, err := s.isMember(ctx, name, d); err != nil || held {
-			return held, err
+			return name, err
 		}
 	}
-	return false, nil
+	return "", nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (s *Store) isMember(ctx context.Context, repo string, d oci.Digest) (bool, error) {

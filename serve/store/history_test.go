@@ -41,14 +41,14 @@ func TestMemoryIsWhatAFreshReadOfTheLayoutFinds(t *testing.T) {
 
 func openWithoutMemory(t testing.TB, b storage.Backend) *store.Store {
 	t.Helper()
-	s, err := store.New(t.Context(), b, store.Options{Budget: 1, Bodies: 1})
+	s, err := store.New(t.Context(), b, store.Options{Budget: -1, Bodies: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// A budget of next to nothing makes the store forget every repository at once.
+// Without a budget the store forgets every repository at once.
 func TestHistoriesWithoutRoomToRemember(t *testing.T) {
 	for seed := range uint64(seeds) {
 		ocitest.History(t, seed, calls,

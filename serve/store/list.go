@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/meta"
 )
 
 // Repos implements [oci.Lister].
@@ -65,9 +66,27 @@ func (s *Store) referrers(ctx context.Context, repo string, d oci.Digest) ([]oci
 		}
 		desc := describe(from, f)
 		desc.ArtifactType, desc.Annotations = f.Artifact, f.Annotations
+		if f.MoreAnnotations {
+			desc.Annotations, err = s.annotations(ctx, f)
+			if err != nil {
+				return nil, err
+			}
+		}
 		list = append(list, desc)
 	}
 	return list, nil
+}
+
+func (s *Store) annotations(ctx context.Context, f meta.Manifest) (map[string]string, error) {
+	raw, err := s.body(ctx, f.Content)
+	if err != nil {
+		return nil, err
+	}
+	g, err := oci.ParseManifest("", raw)
+	if err != nil {
+		return nil, err
+	}
+	return g.Annotations, nil
 }
 
 func (s *Store) exists(ctx context.Context, repo string) error {

@@ -106,7 +106,7 @@ func (s *Store) put(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Mani
 	var moves []*meta.Move
 	defer func() {
 		for _, v := range moves {
-			err = errors.Join(err, v.Cancel()) // Nothing, if it was committed.
+			err = errors.Join(err, v.Cancel(ctx)) // Nothing, if it was committed.
 		}
 	}()
 	for _, tag := range p.Tags {

@@ -17,12 +17,14 @@ import (
 	"github.com/regctl/regctl/serve/store"
 )
 
+// open opens a store and waits until it has read its catalogue.
 func open(t testing.TB, b storage.Backend) *store.Store {
 	t.Helper()
 	s, err := store.New(t.Context(), b, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	collect(t, s.Repos(t.Context(), ""))
 	return s
 }
 
