@@ -1,12 +1,14 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"mime"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -72,9 +74,13 @@ func (g *Graph) Blobs() []Descriptor {
 // once.
 func (g *Graph) Digests() []Digest {
 	var names []Digest
-	for _, d := range append(append([]Descriptor{g.Config}, g.Layers...), g.Manifests...) {
-		if d.Digest != "" && !slices.Contains(names, d.Digest) {
-			names = append(names, d.Digest)
+	seen := make(map[Digest]bool, 1+len(g.Layers)+len(g.Manifests))
+	for _, list := range [][]Descriptor{{g.Config}, g.Layers, g.Manifests} {
+		for _, d := range list {
+			if d.Digest != "" && !seen[d.Digest] {
+				seen[d.Digest] = true
+				names = append(names, d.Digest)
+			}
 		}
 	}
 	return names
@@ -87,43 +93,121 @@ func isForeign(t string) bool {
 		strings.HasPrefix(t, "application/vnd.oci.image.layer.nondistributable.")
 }
 
-// manifestJSON has the fields of images and indexes together: which of them a
-// body has tells what it is.
+// manifestJSON is a manifest taken apart only as far as it takes to tell what
+// it is: a body of the greatest size may name a million things.
 type manifestJSON struct {
-	SchemaVersion int               `json:"schemaVersion"`
-	MediaType     string            `json:"mediaType"`
-	ArtifactType  string            `json:"artifactType"`
-	Config        *Descriptor       `json:"config"`
-	Layers        []Descriptor      `json:"layers"`
-	Manifests     []Descriptor      `json:"manifests"`
-	Subject       *Descriptor       `json:"subject"`
-	Annotations   map[string]string `json:"annotations"`
+	schemaVersion int
+	declared      string            // The field mediaType.
+	fields        map[string]string // Of those that are known, the JSON of the value.
+	misspelled    string            // A field that some would take for a known one.
+	text          string
+}
 
-	keys map[string]json.RawMessage
+// knownFields are those that tell what a manifest is, all together.
+func knownFields() []string {
+	return []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations", "fsLayers", "signatures"}
 }
 
 func decodeManifest(raw []byte) (*manifestJSON, error) {
-	var m manifestJSON
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, Errorf(ManifestInvalid, "manifest is not a JSON object of the right form: %v", err)
+	if !json.Valid(raw) {
+		return nil, notJSON(json.Unmarshal(raw, new(json.RawMessage)))
 	}
-	if err := json.Unmarshal(raw, &m.keys); err != nil {
-		return nil, Errorf(ManifestInvalid, "manifest is not a JSON object: %v", err)
+	m := &manifestJSON{fields: map[string]string{}, text: string(raw)}
+	known := knownFields()
+	s := scanner{text: m.text}
+	if !s.members(func(key, value string) {
+		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, key) })
+		switch {
+		case i < 0:
+		case known[i] == key:
+			m.fields[key] = value
+		default:
+			m.misspelled = key
+		}
+	}) {
+		return nil, Errorf(ManifestInvalid, "manifest is not a JSON object")
 	}
-	return &m, nil
+	if err := m.decode("schemaVersion", &m.schemaVersion); err != nil {
+		return nil, err
+	}
+	return m, m.decode("mediaType", &m.declared)
 }
 
-func (m *manifestJSON) has(key string) bool { _, ok := m.keys[key]; return ok }
+// decode reads the value of a field into v; a missing one leaves it alone.
+func (m *manifestJSON) decode(field string, v any) error {
+	value, ok := m.fields[field]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(value), v); err != nil {
+		return malformed(field, err)
+	}
+	return nil
+}
+
+// descriptor reads and checks the one under a field; nil if there is none.
+func (m *manifestJSON) descriptor(field string) (*Descriptor, error) {
+	var d *Descriptor
+	if err := m.decode(field, &d); err != nil || d == nil {
+		return nil, err
+	}
+	return d, checkDescriptor(field, d)
+}
+
+// descriptors reads the list under a field one by one, and ends at the first
+// that is wrong.
+func (m *manifestJSON) descriptors(field, what string) ([]Descriptor, error) {
+	text := m.fields[field]
+	d := json.NewDecoder(strings.NewReader(text))
+	if open, err := d.Token(); err == io.EOF || err == nil && open == nil {
+		return nil, nil
+	} else if open != json.Delim('[') {
+		return nil, Errorf(ManifestInvalid, "%s is not a list", field)
+	}
+	// With a digest in it, one has more than 80 bytes.
+	list := make([]Descriptor, 0, min(strings.Count(text, "{"), len(text)/80+1))
+	for d.More() {
+		var one Descriptor
+		if err := d.Decode(&one); err != nil {
+			return nil, malformed(field, err)
+		}
+		if err := checkDescriptor(what, &one); err != nil {
+			return nil, err
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+func checkDescriptor(what string, d *Descriptor) error {
+	if _, err := ParseDigest(string(d.Digest)); err != nil {
+		return Errorf(ManifestInvalid, "%s: %v", what, err)
+	}
+	if d.Size < 0 {
+		return Errorf(ManifestInvalid, "%s %s has size %d", what, d.Digest, d.Size)
+	}
+	return nil
+}
+
+func notJSON(err error) error {
+	return Errorf(ManifestInvalid, "manifest is not JSON: %s", clip(err.Error()))
+}
+
+func malformed(field string, err error) error {
+	return Errorf(ManifestInvalid, "%s is not of the right form: %s", field, clip(err.Error()))
+}
+
+func (m *manifestJSON) has(key string) bool { _, ok := m.fields[key]; return ok }
 
 // mediaType tells the type from the body alone, "" if it cannot be told.
 func (m *manifestJSON) mediaType() string {
 	switch {
-	case m.SchemaVersion == 1 && m.has("signatures"):
+	case m.schemaVersion == 1 && m.has("signatures"):
 		return mediaTypeSchema1Signed
-	case m.SchemaVersion == 1:
+	case m.schemaVersion == 1:
 		return mediaTypeSchema1
-	case m.MediaType != "":
-		return m.MediaType
+	case m.declared != "":
+		return m.declared
 	case m.has("manifests") && !m.has("config") && !m.has("layers"):
 		return MediaTypeIndex
 	case m.has("config") && !m.has("manifests"):
@@ -143,19 +227,38 @@ func MediaTypeOf(raw []byte) string {
 	return m.mediaType()
 }
 
-var anyDigest = regexp.MustCompile(`sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}`)
-
 // DigestsIn returns everything in raw that looks like a digest, each once: more
 // than a stored manifest of an unknown kind can name, never less.
 func DigestsIn(raw []byte) []Digest {
 	var found []Digest
-	for _, d := range anyDigest.FindAll(raw, -1) {
-		if !slices.Contains(found, Digest(d)) {
+	seen := map[Digest]bool{}
+	for {
+		i := bytes.Index(raw, []byte("sha"))
+		if i < 0 {
+			return found
+		}
+		raw = raw[i:]
+		n := digestAt(raw)
+		if d := raw[:n]; n > 0 && !seen[Digest(d)] {
+			seen[Digest(d)] = true
 			found = append(found, Digest(d))
 		}
+		raw = raw[max(n, 1):]
 	}
-	return found
 }
+
+// digestAt is how many bytes at the begin of raw look like a digest.
+func digestAt(raw []byte) int {
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		name, n := string(a)+":", len(a)+1+2*a.Size()
+		if len(raw) >= n && bytes.HasPrefix(raw, []byte(name)) && !bytes.ContainsFunc(raw[len(name):n], isNotHex) {
+			return n
+		}
+	}
+	return 0
+}
+
+func isNotHex(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') }
 
 // ParseManifest reads a manifest that a client declares to be of mediaType
 // ("" or "application/json": not said). It returns a [ManifestInvalid] error
@@ -175,21 +278,38 @@ func ParseManifest(mediaType string, raw []byte) (*Graph, error) {
 	if err := m.checkShape(told); err != nil {
 		return nil, err
 	}
-	if err := checkKeys(raw); err != nil {
+	if err := checkKeys(m.text); err != nil {
 		return nil, err
 	}
-	g := &Graph{
-		MediaType: told, ArtifactType: m.ArtifactType, Annotations: m.Annotations,
-		Layers: m.Layers, Manifests: m.Manifests, Subject: m.Subject,
+	return m.graph(told)
+}
+
+func (m *manifestJSON) graph(told string) (*Graph, error) {
+	g := &Graph{MediaType: told}
+	config, err := m.descriptor("config")
+	if err != nil {
+		return nil, err
 	}
-	if m.Config != nil {
-		g.Config = *m.Config
+	if g.Layers, err = m.descriptors("layers", "layer"); err != nil {
+		return nil, err
+	}
+	if g.Manifests, err = m.descriptors("manifests", "manifest"); err != nil {
+		return nil, err
+	}
+	if g.Subject, err = m.descriptor("subject"); err != nil {
+		return nil, err
+	}
+	if err := m.decode("artifactType", &g.ArtifactType); err != nil {
+		return nil, err
+	}
+	if err := m.decode("annotations", &g.Annotations); err != nil {
+		return nil, err
+	}
+	if config != nil {
+		g.Config = *config
 		if g.ArtifactType == "" {
-			g.ArtifactType = m.Config.MediaType
+			g.ArtifactType = config.MediaType
 		}
-	}
-	if err := g.checkDescriptors(); err != nil {
-		return nil, err
 	}
 	return g, nil
 }
@@ -215,55 +335,21 @@ func (m *manifestJSON) checkType(told, declared string) error {
 
 // checkShape refuses bodies that another reader could take for something else.
 func (m *manifestJSON) checkShape(told string) error {
-	for key := range m.keys {
-		for _, known := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject"} {
-			if key != known && strings.EqualFold(key, known) {
-				return Errorf(ManifestInvalid, "manifest has a field %q; it must be spelled %q", clip(key), known)
-			}
-		}
+	if m.misspelled != "" {
+		i := slices.IndexFunc(knownFields(), func(k string) bool { return strings.EqualFold(k, m.misspelled) })
+		return Errorf(ManifestInvalid, "manifest has a field %q; it must be spelled %q", clip(m.misspelled), knownFields()[i])
 	}
 	switch {
-	case m.SchemaVersion != 2:
-		return Errorf(ManifestInvalid, "schemaVersion is %d, it must be 2", m.SchemaVersion)
+	case m.schemaVersion != 2:
+		return Errorf(ManifestInvalid, "schemaVersion is %d, it must be 2", m.schemaVersion)
 	case isIndexType(told) && (m.has("config") || m.has("layers")):
 		return Errorf(ManifestInvalid, "an index (%s) must not have config or layers", told)
 	case !isIndexType(told) && m.has("manifests"):
 		return Errorf(ManifestInvalid, "an image (%s) must not have manifests", told)
-	case !isIndexType(told) && m.Config == nil:
+	case !isIndexType(told) && strings.TrimSpace(m.fields["config"]) == "null", !isIndexType(told) && !m.has("config"):
 		return Errorf(ManifestInvalid, "an image (%s) must have a config", told)
 	case m.has("fsLayers"):
 		return Errorf(ManifestInvalid, "a schema 2 manifest must not have fsLayers")
-	}
-	return nil
-}
-
-func (g *Graph) checkDescriptors() error {
-	check := func(what string, d Descriptor) error {
-		if _, err := ParseDigest(string(d.Digest)); err != nil {
-			return Errorf(ManifestInvalid, "%s: %v", what, err)
-		}
-		if d.Size < 0 {
-			return Errorf(ManifestInvalid, "%s %s has size %d", what, d.Digest, d.Size)
-		}
-		return nil
-	}
-	if !g.IsIndex() {
-		if err := check("config", g.Config); err != nil {
-			return err
-		}
-	}
-	for _, l := range g.Layers {
-		if err := check("layer", l); err != nil {
-			return err
-		}
-	}
-	for _, c := range g.Manifests {
-		if err := check("manifest", c); err != nil {
-			return err
-		}
-	}
-	if g.Subject != nil {
-		return check("subject", *g.Subject)
 	}
 	return nil
 }
