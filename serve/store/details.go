@@ -26,10 +26,11 @@ type detail struct {
 // TagDetails implements [oci.Lister].
 func (s *Store) TagDetails(ctx context.Context, repo, after string) iter.Seq2[oci.TagDetail, error] {
 	return func(yield func(oci.TagDetail, error) bool) {
+		l := detailList{s: s, repo: repo, partial: map[oci.Digest]detail{}}
 		for tag, err := range s.Tags(ctx, repo, after) {
 			var t oci.TagDetail
 			if err == nil {
-				t, err = s.tagDetail(ctx, repo, tag)
+				t, err = l.tag(ctx, tag)
 			}
 			if errors.Is(err, oci.ManifestUnknown) {
 				continue // Removed meanwhile.
@@ -41,8 +42,19 @@ func (s *Store) TagDetails(ctx context.Context, repo, after string) iter.Seq2[oc
 	}
 }
 
-func (s *Store) tagDetail(ctx context.Context, repo, tag string) (oci.TagDetail, error) {
-	r := s.meta.Open(repo)
+// detailList describes the tags of one listing.
+type detailList struct {
+	s       *Store
+	repo    string
+	partial map[oci.Digest]detail // Of what is not whole. The next listing looks again.
+}
+
+func (l *detailList) tag(ctx context.Context, tag string) (oci.TagDetail, error) {
+	if err := ctx.Err(); err != nil { // What is in memory does not ask for it.
+		return oci.TagDetail{}, err
+	}
+	repo := l.repo
+	r := l.s.meta.Open(repo)
 	defer r.Close()
 	t, err := r.Tag(ctx, tag)
 	if err != nil {
@@ -55,7 +67,7 @@ func (s *Store) tagDetail(ctx context.Context, repo, tag string) (oci.TagDetail,
 	if err != nil {
 		return oci.TagDetail{}, translate(err, oci.ManifestUnknown, repo+":"+tag)
 	}
-	d, err := s.detail(ctx, r, t.Digest, f)
+	d, err := l.detail(ctx, r, t.Digest, f)
 	return oci.TagDetail{
 		Tag: tag, Manifest: describe(t.Digest, f), Pushed: t.Moved,
 		Size: d.size, Created: d.created, Platforms: d.platforms,
@@ -66,15 +78,22 @@ func (s *Store) tagDetail(ctx context.Context, repo, tag string) (oci.TagDetail,
 const maxDepth = 8
 
 // detail describes a manifest of an open repository. Only what is whole is
-// remembered.
-func (s *Store) detail(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest) (detail, error) {
-	if known, ok := s.details.Get(d); ok {
+// remembered beyond the listing.
+func (l *detailList) detail(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Manifest) (detail, error) {
+	if known, ok := l.s.details.Get(d); ok {
 		return known, nil
 	}
-	w := detailWalk{s: s, r: r, seen: map[oci.Digest]bool{}, whole: true}
+	if known, ok := l.partial[d]; ok {
+		return known, nil
+	}
+	w := detailWalk{s: l.s, r: r, seen: map[oci.Digest]bool{}, whole: true}
 	err := w.manifest(ctx, d, f, 0)
-	if err == nil && w.whole {
-		s.details.Add(d, w.sum)
+	switch {
+	case err != nil:
+	case w.whole:
+		l.s.details.Add(d, w.sum)
+	default:
+		l.partial[d] = w.sum
 	}
 	return w.sum, err
 }
@@ -110,6 +129,9 @@ func (w *detailWalk) manifest(ctx context.Context, d oci.Digest, f meta.Manifest
 		return nil
 	}
 	for _, child := range g.Manifests {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if w.seen[child.Digest] {
 			continue
 		}
@@ -139,8 +161,12 @@ func (w *detailWalk) image(ctx context.Context, g *oci.Graph) {
 		oci.Platform
 		Created time.Time `json:"created"`
 	}
-	raw, _, err := storage.Get(ctx, w.s.backend, meta.BlobKey(g.Config.Digest), maxConfig)
-	if err != nil || json.Unmarshal(raw, &config) != nil {
+	raw, err := w.config(ctx, g.Config.Digest)
+	if err != nil {
+		w.whole = w.whole && errors.Is(err, storage.ErrTooLarge)
+		return
+	}
+	if json.Unmarshal(raw, &config) != nil {
 		return
 	}
 	if config.Created.After(w.sum.created) {
@@ -149,4 +175,15 @@ func (w *detailWalk) image(ctx context.Context, g *oci.Graph) {
 	if config.OS != "" && config.OS != "unknown" {
 		w.sum.platforms = append(w.sum.platforms, config.Platform)
 	}
+}
+
+// config reads a config that is a member of the repository: a sparse image may
+// name one that is only in others.
+func (w *detailWalk) config(ctx context.Context, d oci.Digest) ([]byte, error) {
+	content, err := w.r.Blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	raw, _, err := storage.Get(ctx, w.s.backend, meta.BlobKey(content), maxConfig)
+	return raw, err
 }
