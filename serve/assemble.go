@@ -52,6 +52,7 @@ type Assembly struct {
 	listeners []net.Listener
 	server    Server
 	ends      []func() // Give back what was taken; the last one first.
+	busy      bool     // A request may still change the store.
 }
 
 // Assemble makes a registry of its parts: addresses, storage, store, what
@@ -98,8 +99,17 @@ func (a *Assembly) openStorage(ctx context.Context, p Parts) (storage.Backend, e
 	if err != nil {
 		return nil, err
 	}
-	a.atEnd(func() { _ = locked.Unlock() }) // The end of the process does it, too.
+	a.keepLocked(locked)
 	return file.Open(p.Dir, file.Options{NoSync: p.Config.Storage.NoSync})
+}
+
+// keepLocked holds the lock until a is closed, and beyond if a is busy then.
+func (a *Assembly) keepLocked(l *file.Locked) {
+	a.atEnd(func() {
+		if !a.busy {
+			_ = l.Unlock() // The end of the process does it, too.
+		}
+	})
 }
 
 // openRegistry opens the store in b, and wraps it as the configuration says.
@@ -156,10 +166,16 @@ func (a *Assembly) Addrs() []net.Addr {
 	return addrs
 }
 
-// Serve answers until ctx ends, see [Server.Serve]; then it closes a.
+// Serve answers until ctx ends, see [Server.Serve]; then it closes a. If a
+// request cannot be ended, which is logged, the store stays locked until the
+// process ends.
 func (a *Assembly) Serve(ctx context.Context) error {
 	defer a.Close()
-	return a.server.Serve(ctx, a.listeners)
+	ended, err := a.server.serve(ctx, a.listeners)
+	if a.busy = !ended; a.busy && a.server.Log != nil {
+		a.server.Log.LogAttrs(ctx, slog.LevelError, "a request has not ended though it was cut; the store stays locked until the process ends")
+	}
+	return err
 }
 
 // Close gives up the addresses and the store. It does nothing after Serve.

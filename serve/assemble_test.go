@@ -5,6 +5,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/client/oci/ocitest"
 	"github.com/regctl/regctl/serve/config"
 	"github.com/regctl/regctl/serve/meta"
 	"github.com/regctl/regctl/serve/storage/file"
@@ -167,6 +170,74 @@ func TestAssembleFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.Unlock()
+		})
+	}
+}
+
+// stuck is a registry that does not care whether anybody waits.
+type stuck struct {
+	oci.Registry
+	asked, release chan struct{}
+}
+
+func (s stuck) Resolve(context.Context, string, string) (oci.Descriptor, error) {
+	close(s.asked)
+	<-s.release
+	return oci.Descriptor{}, oci.ManifestUnknown
+}
+
+// A server that was told to stop waits for what it has cut, for a while, so
+// that whoever gets the store next has it alone.
+func TestServeWaitsForWhatItHasCut(t *testing.T) {
+	t.Parallel()
+	for name, ends := range map[string]bool{"ends": true, "hangs": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, log := t.TempDir(), &logBuffer{}
+			locked, err := file.Lock(t.Context(), dir, 0, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { locked.Unlock() })
+			reg := stuck{ocitest.NewRegistry(), make(chan struct{}), make(chan struct{})}
+			ctx, stop := context.WithCancel(t.Context())
+			ls, err := Listen(ctx, []string{"127.0.0.1:0"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := &Assembly{listeners: ls, server: Server{
+				Handler: NewHandler(reg, Options{}), DrainTimeout: time.Millisecond, Log: log.text(), cut: time.Minute,
+			}}
+			if !ends {
+				a.server.cut = time.Millisecond
+			}
+			a.keepLocked(locked)
+			done := make(chan error, 1)
+			go func() { done <- a.Serve(ctx) }()
+			c := dial(t, ls[0].Addr().String())
+			fmt.Fprintf(c, "HEAD /v2/app/manifests/x HTTP/1.1\r\nHost: x\r\n\r\n")
+			<-reg.asked
+			stop()
+			log.wait(t, 1) // It was cut.
+			if other, err := file.Lock(t.Context(), dir, 0, nil); err == nil {
+				other.Unlock()
+				t.Error("the store is let go while a request may change it")
+			}
+			if ends {
+				close(reg.release)
+			} else {
+				defer close(reg.release)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			other, err := file.Lock(t.Context(), dir, 0, nil)
+			if err == nil {
+				other.Unlock()
+			}
+			if (err == nil) != ends || strings.Contains(log.String(), "level=ERROR") == ends {
+				t.Errorf("lock: %v, log: %s", err, log)
+			}
 		})
 	}
 }

@@ -17,6 +17,7 @@ const (
 	idleTimeout   = 3 * time.Minute
 	maxHeader     = 64 << 10
 	defaultDrain  = time.Minute
+	defaultCut    = 5 * time.Second
 )
 
 // AddrInUseError says that another process listens on Addr.
@@ -49,6 +50,8 @@ type Server struct {
 	// DrainTimeout is how long requests under way may take to finish once the
 	// server is to stop; then they are cut. Default: one minute.
 	DrainTimeout time.Duration
+
+	cut time.Duration // How long requests that were cut may take to end. Default: 5 seconds.
 }
 
 // Listen opens the addresses, all or none. An IPv6 address on a machine that
@@ -101,14 +104,23 @@ func closeAll(ls []net.Listener) {
 // what is under way finish; it returns nil after that. It closes ls. An error
 // is one of accepting: the server has stopped then as well.
 func (s *Server) Serve(ctx context.Context, ls []net.Listener) error {
+	_, err := s.serve(ctx, ls)
+	return err
+}
+
+// serve tells, besides, whether every request has ended: one may hang in the
+// storage and go on after it was cut.
+func (s *Server) serve(ctx context.Context, ls []net.Listener) (ended bool, err error) {
 	log := s.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	// Requests outlive ctx: they are drained, not cancelled.
-	base := context.WithoutCancel(ctx)
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	requests := &gate{Handler: s.Handler, empty: make(chan struct{})}
 	srv := &http.Server{
-		Handler:           s.Handler,
+		Handler:           requests,
 		ReadHeaderTimeout: or(s.HeaderTimeout, headerTimeout),
 		WriteTimeout:      or(s.Stall, defaultStall),
 		IdleTimeout:       idleTimeout,
@@ -125,26 +137,82 @@ func (s *Server) Serve(ctx context.Context, ls []net.Listener) error {
 			}
 		})
 	}
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	s.drain(base, srv, log)
+	if !s.drain(base, srv) {
+		log.LogAttrs(base, slog.LevelWarn, "requests were still under way and have been cut",
+			slog.Duration("after", or(s.DrainTimeout, defaultDrain)))
+		srv.Close()
+		cancel()
+	}
 	running.Wait()
-	return err
+	return requests.shut(or(s.cut, defaultCut)), err
 }
 
-func (s *Server) drain(ctx context.Context, srv *http.Server, log *slog.Logger) {
+// drain tells whether all that was under way has finished in time.
+func (s *Server) drain(ctx context.Context, srv *http.Server) bool {
 	if d, ok := s.Handler.(interface{ Drain() }); ok {
 		d.Drain()
 	}
-	limit := or(s.DrainTimeout, defaultDrain)
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, or(s.DrainTimeout, defaultDrain))
 	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil {
-		log.LogAttrs(ctx, slog.LevelWarn, "requests were still under way and have been cut", slog.Duration("after", limit))
-		srv.Close()
+	return srv.Shutdown(ctx) == nil
+}
+
+// gate counts the requests in a handler: [http.Server.Close] closes their
+// connections, but does not wait for them.
+type gate struct {
+	http.Handler
+	mu     sync.Mutex
+	inside int
+	closed bool
+	empty  chan struct{} // Closed once the gate is, and nobody is inside.
+}
+
+// ServeHTTP lets a request in while the gate is open.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.enter() {
+		panic(http.ErrAbortHandler) // It came with the last connection, which is closed.
+	}
+	defer g.leave()
+	g.Handler.ServeHTTP(w, r)
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.inside++
+	}
+	return !g.closed
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside--; g.closed && g.inside == 0 {
+		close(g.empty)
+	}
+}
+
+// shut lets nobody in any more, and tells whether all are out within limit. It
+// is called once.
+func (g *gate) shut(limit time.Duration) bool {
+	g.mu.Lock()
+	g.closed = true
+	if g.inside == 0 {
+		close(g.empty)
+	}
+	g.mu.Unlock()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-g.empty:
+		return true
+	case <-late.C:
+		return false
 	}
 }
 
