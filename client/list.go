@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -197,21 +198,47 @@ func (l *link) next(resp *http.Response, current string) (string, error) {
 	return u.String(), nil
 }
 
-// nextLink finds the target of rel="next" in headers Link. One without any
-// rel counts, since nothing else is linked from lists.
+// nextLink finds the target of rel="next" in headers Link, each a list. One
+// without any rel counts, since nothing else is linked from lists.
 func nextLink(headers []string) string {
 	for _, h := range headers {
-		_, rest, _ := strings.Cut(h, "<")
-		target, params, ok := strings.Cut(rest, ">")
-		if !ok || target == "" {
-			continue
-		}
-		params = strings.ToLower(strings.ReplaceAll(params, " ", ""))
-		if !strings.Contains(params, "rel=") || strings.Contains(params, `rel="next"`) || strings.Contains(params, "rel=next") {
-			return target
+		for {
+			_, rest, _ := strings.Cut(h, "<")
+			target, params, ok := strings.Cut(rest, ">")
+			if !ok {
+				break
+			}
+			var rel string
+			if rel, h = linkRel(params); target != "" && (rel == "" || slices.Contains(strings.Fields(rel), "next")) {
+				return target
+			}
 		}
 	}
 	return ""
+}
+
+// linkRel returns the relations, in lower case, that the parameters of a link
+// give it, and the links that follow.
+func linkRel(params string) (rel, rest string) {
+	quoted, from, found := false, 0, false
+	for i := 0; ; i++ {
+		end := i == len(params)
+		switch {
+		case !end && params[i] == '"':
+			quoted = !quoted
+		case !end && quoted && params[i] == '\\':
+			i = min(i+1, len(params)-1)
+		case end || !quoted && (params[i] == ';' || params[i] == ','):
+			name, value, _ := strings.Cut(params[from:i], "=")
+			if !found && strings.EqualFold(strings.TrimSpace(name), "rel") { // RFC 8288, 3.3: the first one counts.
+				rel, found = strings.ToLower(strings.Trim(value, "\" \t")), true
+			}
+			if end || params[i] == ',' {
+				return rel, params[i:]
+			}
+			from = i + 1
+		}
+	}
 }
 
 // items yields the elements of the array under key of a JSON object as they
