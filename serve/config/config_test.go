@@ -253,6 +253,11 @@ func TestRefused(t *testing.T) {
 		{"storage:\n  delet: {enabled: true}", "", "config.yml:2: storage.delet: no such storage driver or key; did you mean delete?"},
 		{"auth: {custom: {}}", "", "auth.custom: no such authentication"},
 		{"", "REGISTRY_AUTH=custom", "REGISTRY_AUTH: auth.custom: no such authentication"},
+		{"", "REGISTRY_AUTH_HTPASWD_PATH=/x", "REGISTRY_AUTH_HTPASWD_PATH: unknown variable, and it looks as if"},
+		{"", "REGISTRY_AUHT_HTPASSWD_REALM=x", "REGISTRY_AUHT_HTPASSWD_REALM: unknown variable, and it looks as if"},
+		{"", "REGISTRY_AUT=x", "REGISTRY_AUT: unknown variable, and it looks as if"},
+		{"", "REGISTRY_TLS_CERTIFICATE=x", "REGISTRY_TLS_CERTIFICATE: unknown variable, and it looks as if"},
+		{"", "REGISTRY_STORAGE_MAINTENANCE_READONY_ENABLED=true", "READONY_ENABLED: unknown variable, and it looks as if"},
 	}
 	for _, tt := range tests {
 		var environ []string
@@ -284,6 +289,12 @@ func TestWarnings(t *testing.T) {
 		{"reportng: {}", "", "reportng: unknown key; did you mean reporting?"},
 		{"", "REGISTRY_HTTP_ADR=x", "REGISTRY_HTTP_ADR: unknown variable; did you mean REGISTRY_HTTP_ADDR?"},
 		{"", "REGISTRY_PORT_5000_TCP=tcp://10.0.0.1:5000", "REGISTRY_PORT_5000_TCP: unknown variable"},
+		{"", "REGISTRY_PORT=tcp://10.0.0.1:5000", "REGISTRY_PORT: unknown variable"},
+		{"", "REGISTRY_SERVICE_HOST=10.0.0.1", "REGISTRY_SERVICE_HOST: unknown variable"},
+		{"", "REGISTRY_SERVICE_PORT_TLS=443", "REGISTRY_SERVICE_PORT_TLS: unknown variable"},
+		{"", "REGISTRY_AUTH_SERVICE_HOST=10.0.0.1", "REGISTRY_AUTH_SERVICE_HOST: unknown variable"},
+		{"", "REGISTRY_AUTH_PORT_80_TCP_ADDR=10.0.0.1", "REGISTRY_AUTH_PORT_80_TCP_ADDR: unknown variable"},
+		{"", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED=true", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED: unknown variable"},
 		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},
 		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: it has no effect yet"},
 		{"notifications: {endpoints: [{name: x}]}", "", "notifications: not built yet"},

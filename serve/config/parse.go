@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -83,13 +84,38 @@ func (p *parser) override(root node, environ []string) (known bool) {
 		}
 		steps, ok := schema.find(strings.Split(strings.ToLower(path), "_"))
 		if !ok {
-			p.warnings = append(p.warnings, Problem{name, "unknown variable" + nearest(name, variables())})
+			p.unknownVariable(name, strings.Split(strings.ToLower(path), "_"))
 			continue
 		}
 		known = true
 		p.put(root, steps, name, value)
 	}
 	return known
+}
+
+// unknownVariable warns, or refuses what looks as if it were to restrict
+// something, as in the file.
+func (p *parser) unknownVariable(name string, parts []string) {
+	hint := nearest(name, variables())
+	if !ofService(parts) && schema.meansToRestrict(parts) {
+		p.errors = append(p.errors, Problem{name, "unknown variable, and it looks as if it were to restrict something" + hint})
+		return
+	}
+	p.warnings = append(p.warnings, Problem{name, "unknown variable" + hint})
+}
+
+// ofService tells whether it is one of the variables that Kubernetes sets in
+// every container for a service called registry, or registry-x.
+func ofService(parts []string) bool {
+	for i, part := range parts {
+		after := append(parts[i+1:len(parts):len(parts)], "")[0]
+		_, err := strconv.Atoi(after)
+		switch {
+		case part == "service" && (after == "host" || after == "port"), part == "port" && (after == "" || err == nil):
+			return true
+		}
+	}
+	return false
 }
 
 // put sets the value at the end of steps to that of a variable.

@@ -141,6 +141,19 @@ func meantToRestrict(key string, fields section) bool {
 	return schema.refuses(key)
 }
 
+// meansToRestrict asks [meantToRestrict] of the parts of an unknown variable,
+// from the first that is unknown. "enabled" alone is said of everything.
+func (s section) meansToRestrict(parts []string) bool {
+	for i, part := range parts {
+		if f, ok := s[part]; ok {
+			s = f.fields
+			continue
+		}
+		return meantToRestrict(part, s) || slices.ContainsFunc(parts[i+1:], func(p string) bool { return p != "enabled" && schema.refuses(p) })
+	}
+	return false
+}
+
 // restricts tells whether a field, or one in it, is refused.
 func (f field) restricts() bool {
 	if f.state == refused {
