@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -41,6 +42,9 @@ func serveContent(w *response, q *request, d oci.Descriptor, content io.ReadSeek
 	http.ServeContent(c, q.Request, "", time.Time{}, content)
 	switch c.refused {
 	case 0:
+		if w.short {
+			return &oci.Error{Code: oci.Unknown, Err: fmt.Errorf("blob %s of %s ends after %d bytes that were sent", d.Digest, q.repo, w.bytes)}
+		}
 		return nil
 	case http.StatusRequestedRangeNotSatisfiable:
 		return oci.Errorf(oci.RangeInvalid, "no byte of the blob is in this range; it has %d", d.Size)

@@ -145,8 +145,52 @@ func newFiles(t testing.TB, size int) files {
 }
 
 func (f files) Blob(context.Context, string, oci.Digest) (oci.BlobReader, error) {
-	file, err := os.Open(f.path)
+	file, err := os.OpenFile(f.path, os.O_RDWR, 0)
 	return oci.BlobReader{ReadSeekCloser: file, Descriptor: f.d}, err
+}
+
+// shortened is a registry whose blobs lose their end once they are open.
+type shortened struct{ files }
+
+func (f shortened) Blob(ctx context.Context, repo string, d oci.Digest) (oci.BlobReader, error) {
+	b, err := f.files.Blob(ctx, repo, d)
+	b.ReadSeekCloser = &shrinking{b.ReadSeekCloser.(*os.File)}
+	return b, err
+}
+
+// shrinking is a file that is cut short once its size was asked.
+type shrinking struct{ *os.File }
+
+func (s *shrinking) Seek(offset int64, whence int) (int64, error) {
+	n, err := s.File.Seek(offset, whence)
+	if whence == io.SeekEnd {
+		err = errors.Join(err, s.Truncate(n/2))
+	}
+	return n, err
+}
+
+// A blob that is cut short on the disk is no success, for nobody.
+func TestBlobThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{16, 3 * chunk} {
+		log, access := &logBuffer{}, &logBuffer{}
+		reg := shortened{newFiles(t, size)}
+		s := newServer(t, reg, Options{Log: log.text(), Access: access.json()})
+		res, err := http.Get(s.url + "/v2/app/blobs/" + sha256abc)
+		if err == nil {
+			defer res.Body.Close()
+			_, err = io.Copy(io.Discard, res.Body)
+		}
+		if err == nil {
+			t.Errorf("%d bytes: the client does not notice", size)
+		}
+		if line := access.lines(t, 1)[0]; line["status"] != 500.0 || line["bytes"] != float64(size/2) {
+			t.Errorf("access log %v", line)
+		}
+		if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), sha256abc) {
+			t.Errorf("log %q", log)
+		}
+	}
 }
 
 // spy is a ResponseWriter that looks at what ReadFrom is given.

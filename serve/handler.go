@@ -171,7 +171,10 @@ func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Cal
 		return
 	}
 	status := w.status
-	if w.gone || w.err != nil {
+	switch {
+	case w.short:
+		status = http.StatusInternalServerError
+	case w.gone || w.err != nil:
 		status = statusGone
 	}
 	attrs := make([]slog.Attr, 0, 10)

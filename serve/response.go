@@ -23,6 +23,7 @@ type response struct {
 	bytes   int64
 	err     error // What stopped the answer on its way.
 	gone    bool  // The client went away, or stopped sending.
+	short   bool  // What was to be sent ended early.
 }
 
 // Unwrap is for [http.ResponseController].
@@ -83,7 +84,7 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 		from.N -= n
 		w.bytes += n
 		if err != nil || n < size {
-			w.err = err
+			w.err, w.short = err, ok && err == nil
 			return sum, err
 		}
 		w.renew()
