@@ -288,6 +288,7 @@ func TestWarnings(t *testing.T) {
 		{"something: 1", "", "config.yml:1: something: unknown key"},
 		{"reportng: {}", "", "reportng: unknown key; did you mean reporting?"},
 		{"", "REGISTRY_HTTP_ADR=x", "REGISTRY_HTTP_ADR: unknown variable; did you mean REGISTRY_HTTP_ADDR?"},
+		{"", "REGISTRY_PROXY_SERVICE_HOST=10.0.0.1", "REGISTRY_PROXY_SERVICE_HOST: unknown variable"},
 		{"", "REGISTRY_PORT_5000_TCP=tcp://10.0.0.1:5000", "REGISTRY_PORT_5000_TCP: unknown variable"},
 		{"", "REGISTRY_PORT=tcp://10.0.0.1:5000", "REGISTRY_PORT: unknown variable"},
 		{"", "REGISTRY_SERVICE_HOST=10.0.0.1", "REGISTRY_SERVICE_HOST: unknown variable"},

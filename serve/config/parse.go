@@ -82,9 +82,10 @@ func (p *parser) override(root node, environ []string) (known bool) {
 		if !ok || name == "REGISTRY_CONFIGURATION_PATH" {
 			continue
 		}
-		steps, ok := schema.find(strings.Split(strings.ToLower(path), "_"))
-		if !ok {
-			p.unknownVariable(name, strings.Split(strings.ToLower(path), "_"))
+		parts := strings.Split(strings.ToLower(path), "_")
+		steps, ok := schema.find(parts)
+		if !ok || ofService(parts) { // A service called registry-proxy asks for no proxy.
+			p.unknownVariable(name, parts)
 			continue
 		}
 		known = true
