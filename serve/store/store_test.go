@@ -150,3 +150,46 @@ func TestAFoundUploadIsNotForgotten(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is on disk counts when memory believes something else: nothing that was
+// received is cut off.
+func TestUploadNeverCutsOffWhatIsOnDisk(t *testing.T) {
+	b := mem.New()
+	s := open(t, b)
+	u, err := s.Upload(t.Context(), "app", "", oci.UploadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(u oci.Upload, piece string) error {
+		_, err := io.WriteString(u, piece)
+		return errors.Join(err, u.Close())
+	}
+	if err := write(u, "one "); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere, err := open(t, b).Upload(t.Context(), "app", u.ID(), oci.UploadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := write(elsewhere, "two "); err != nil {
+		t.Fatal(err)
+	}
+	late, err := s.Upload(t.Context(), "app", u.ID(), oci.UploadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := write(late, "three"); !errors.Is(err, oci.RangeInvalid) {
+		t.Errorf("written where memory says: %v, want RANGE_INVALID", err)
+	}
+	again, err := s.Upload(t.Context(), "app", u.ID(), oci.UploadOptions{})
+	if err != nil || again.Size() != int64(len("one two ")) {
+		t.Fatalf("%v; the upload has %d bytes, want all that are on disk", err, again.Size())
+	}
+	defer again.Close()
+	if _, err := io.WriteString(again, "three"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Commit(t.Context(), digest.FromString("one two three")); err != nil {
+		t.Error(err)
+	}
+}

@@ -80,7 +80,17 @@ func (s *Store) Upload(ctx context.Context, repo, id string, o oci.UploadOptions
 	}
 	start := on.received()
 	ctx = context.WithoutCancel(ctx)
-	reopen := func() (storage.Writer, error) { return s.backend.Create(ctx, on.key, start) }
+	reopen := func() (storage.Writer, error) {
+		// Writing on at start cuts off what is beyond: it must be the end.
+		info, err := s.backend.Stat(ctx, on.key)
+		if err == nil && info.Size != start {
+			err = oci.Errorf(oci.RangeInvalid, "upload %s has %d bytes, not %d", on.id, info.Size, start)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.backend.Create(ctx, on.key, start)
+	}
 	return &upload{s: s, on: on, start: start, reopen: reopen}, nil
 }
 
@@ -233,7 +243,10 @@ func (u *upload) openData() error {
 		return nil
 	}
 	out, err := u.reopen()
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case errors.Is(err, oci.RangeInvalid):
+		u.on.broken = true // Memory is wrong: the next request asks the disk.
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, io.ErrUnexpectedEOF):
 		u.on.broken = true
 		return unknownUpload(u.on.repo, u.on.id, err)
 	}
