@@ -133,8 +133,10 @@ func cannotServe(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled): // While it waited for the store, too.
 		return err
-	case errors.As(err, &held), errors.Is(err, meta.ErrForeign), errors.Is(err, storage.ErrReadOnly):
+	case errors.As(err, &held), errors.Is(err, meta.ErrForeign):
 		return &ExitError{exitLocked, err}
+	case errors.Is(err, storage.ErrReadOnly):
+		return &ExitError{exitLocked, &hinted{err, err.Error() + "; make it writable for this user, or keep the store elsewhere: regctl serve --data DIR"}}
 	case errors.As(err, &inUse):
 		return &ExitError{exitFailed, otherAddr(inUse)}
 	}

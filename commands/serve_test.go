@@ -185,7 +185,7 @@ func TestCannotServe(t *testing.T) {
 		{errors.New("other"), exitFailed, "other"},
 		{&file.HeldError{}, exitLocked, "the store is in use by another process"},
 		{meta.ErrForeign, exitLocked, meta.ErrForeign.Error()},
-		{storage.ErrReadOnly, exitLocked, storage.ErrReadOnly.Error()},
+		{storage.ErrReadOnly, exitLocked, "storage takes no changes; make it writable for this user, or keep the store elsewhere: regctl serve --data DIR"},
 		{errors.Join(context.Canceled, &file.HeldError{}), exitInterrupted, "context canceled\nthe store is in use by another process"},
 	} {
 		if got := cannotServe(c.err); got.Error() != c.want || exitStatus(got) != c.status {
