@@ -24,8 +24,8 @@ import (
 //
 // Our unfinished uploads are in docker/registry/v2/_uploads, which registry:2
 // does not look at: one file each, beside the blobs that they become. A
-// directory for each, in a repository that may be on another file system,
-// would cost more than all else of a small push.
+// directory for each would take about as many changes of names as all else of
+// a small push, and a repository may be on another file system than its blobs.
 const (
 	root         = "docker/registry/v2"
 	repositories = root + "/repositories"
