@@ -30,6 +30,9 @@ type Env struct {
 	// (0: unknown).
 	Terminal bool
 	Width    int
+	// Asks says that Stdin and Stderr are a terminal: somebody can be asked.
+	// Shows says that Stderr is one: a progress bar can be shown.
+	Asks, Shows bool
 	// Transport carries requests to registries; nil: as the client does.
 	Transport http.RoundTripper
 	// Build is what `regctl version` tells.
@@ -45,6 +48,8 @@ func System(b Build) *Env {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Environ: os.Environ(), Home: home, Now: time.Now, After: time.After, Build: b,
 	}
+	env.Shows = term.IsTerminal(int(os.Stderr.Fd())) && env.Getenv("CI") == ""
+	env.Asks = env.Shows && term.IsTerminal(int(os.Stdin.Fd()))
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
 		env.Terminal = true
 		if width, _, err := term.GetSize(fd); err == nil {
@@ -74,6 +79,23 @@ func (e *Env) configHome() string {
 		return ""
 	}
 	return filepath.Join(e.Home, ".config")
+}
+
+// stateHome is where we keep what must survive, such as records for undo;
+// cacheHome where we keep what can be had again. Both are "" if there is no
+// such place.
+func (e *Env) stateHome() string { return e.xdg("XDG_STATE_HOME", ".local", "state") }
+
+func (e *Env) cacheHome() string { return e.xdg("XDG_CACHE_HOME", ".cache") }
+
+func (e *Env) xdg(variable string, below ...string) string {
+	if dir := e.Getenv(variable); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "regctl")
+	}
+	if e.Home == "" {
+		return ""
+	}
+	return filepath.Join(append(append([]string{e.Home}, below...), "regctl")...)
 }
 
 // credentials finds logins where docker and podman keep them, docker's first

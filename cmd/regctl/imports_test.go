@@ -24,6 +24,9 @@ const policy = `
 client/oci          <
 client/oci/*        < client/oci
 client              < client/oci
+client/layout       < client/oci
+client/transfer     < client/oci
+client/prune        < client/oci gc
 gc                  < client/oci
 
 serve/storage       <
