@@ -219,8 +219,18 @@ func clip(s string, most int) string {
 	return s[:most] + "…"
 }
 
+// extensionsHeader of an answer to GET /v2/ tells a client that this registry
+// knows what the distribution specification leaves open: /v2/<name>/_regctl/tags
+// ("tags"), DELETE /v2/<name>/ ("repositories"), If-Match on deletes and
+// If-None-Match on pushes ("conditions").
+const (
+	extensionsHeader = "Regctl-Extensions"
+	extensions       = "tags, repositories, conditions"
+)
+
 // ping answers GET /v2/, as docker login and every client begin with it.
 func (h *Handler) ping(_ context.Context, w *response, _ *request) error {
+	w.Header().Set(extensionsHeader, extensions)
 	return writeJSON(w, "application/json", []byte("{}"))
 }
 

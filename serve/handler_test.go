@@ -136,7 +136,7 @@ func TestPing(t *testing.T) {
 	for _, path := range []string{"/v2/", "/v2"} {
 		a := s.do("GET", path, "", "Authorization", "Basic bm86Ym9keQ==")
 		s.want(path, a, 200, "Content-Type", "application/json", "Docker-Distribution-Api-Version", "registry/2.0",
-			"X-Content-Type-Options", "nosniff", "X-Two", "a|b", "Content-Length", "2")
+			"X-Content-Type-Options", "nosniff", "X-Two", "a|b", "Content-Length", "2", "Regctl-Extensions", "tags, repositories, conditions")
 		if a.body != "{}" {
 			t.Errorf("%s: body %q", path, a.body)
 		}
