@@ -18,14 +18,18 @@ const defaultRegistry = "localhost:5000"
 // target is what a WHAT of the command line names: a registry, a repository,
 // or one image of it.
 type target struct {
+	layout string // The directory of an OCI layout; empty: a registry behind HTTP.
 	scheme string // "http", "https" or "": as the client thinks fit.
 	host   string
-	repo   string // Empty: the registry.
+	repo   string // Empty: the registry, or all that is in a layout.
 	ref    string // A tag or a digest; may be empty.
 }
 
-// address is what [client.New] takes.
+// address is what [client.New] takes; of a layout, how it is typed.
 func (t target) address() string {
+	if t.layout != "" {
+		return layoutPrefix + t.layout
+	}
 	if t.scheme != "" {
 		return t.scheme + "://" + t.host
 	}
@@ -34,8 +38,12 @@ func (t target) address() string {
 
 // parseTarget reads HOST, HOST/, REPO, HOST/REPO, each but the first two with
 // :TAG or @DIGEST, all with http:// or https:// before them. Bare names are in
-// the registry that fallback returns, which is asked only then.
+// the registry that fallback returns, which is asked only then. What begins
+// with "oci:" is a directory.
 func parseTarget(what string, fallback func() (string, error)) (target, error) {
+	if rest, ok := strings.CutPrefix(what, layoutPrefix); ok {
+		return parseLayout(what, rest)
+	}
 	var t target
 	rest := what
 	if t.scheme, rest = cutScheme(what); t.scheme == "" && !beginsWithHost(rest) {
@@ -54,6 +62,40 @@ func parseTarget(what string, fallback func() (string, error)) (target, error) {
 		return target{}, usagef("%q names no registry", what)
 	}
 	return t, t.parseRepo(what, rest)
+}
+
+const layoutPrefix = "oci:"
+
+// parseLayout reads DIR, followed by :TAG, :REPO:TAG, :TEAM/REPO or @DIGEST.
+// A repository called oci is HOST/oci.
+func parseLayout(what, rest string) (target, error) {
+	drive := ""
+	if len(rest) > 2 && rest[1] == ':' && (rest[2] == '\\' || rest[2] == '/') { // C:\images
+		drive, rest = rest[:2], rest[2:]
+	}
+	i := strings.IndexAny(rest, ":@")
+	if i < 0 {
+		i = len(rest)
+	}
+	t := target{layout: drive + rest[:i]}
+	name := rest[i:]
+	switch {
+	case t.layout == "":
+		return target{}, usagef("%q names no directory: oci:DIR or oci:DIR:TAG", what)
+	case name == ":":
+		return target{}, usagef("%q ends where a tag should be", what)
+	case name == "":
+		return t, nil
+	case name[0] == '@':
+		t.ref = name[1:]
+		_, err := oci.ParseDigest(t.ref)
+		return t, err
+	case strings.ContainsAny(name[1:], ":/@"):
+		return t, t.parseRepo(what, name[1:])
+	default:
+		t.ref = name[1:]
+	}
+	return t, oci.CheckRef(t.ref)
 }
 
 func cutScheme(s string) (scheme, rest string) {
@@ -107,8 +149,12 @@ func (t *target) parseRepo(what, rest string) error {
 	if err := oci.CheckRepo(t.repo); err != nil {
 		return err
 	}
-	if t.ref != "" {
-		return oci.CheckRef(t.ref)
+	switch {
+	case strings.Contains(what, "@"):
+		_, err := oci.ParseDigest(t.ref)
+		return err
+	case t.ref != "":
+		return oci.CheckTag(t.ref)
 	}
 	return nil
 }

@@ -37,6 +37,14 @@ func TestParseTarget(t *testing.T) {
 		"http://myhost":             {scheme: "http", host: "myhost"},
 		"http://myhost/app":         {scheme: "http", host: "myhost", repo: "app"},
 		"https://localhost:5000/":   {scheme: "https", host: "localhost:5000"},
+		"oci:dir":                   {layout: "dir"},
+		"oci:./a/b.c:3.20":          {layout: "./a/b.c", ref: "3.20"},
+		"oci:/srv/x@" + digest:      {layout: "/srv/x", ref: digest},
+		"oci:/srv/x:team/app":       {layout: "/srv/x", repo: "team/app"},
+		"oci:/srv/x:app:1":          {layout: "/srv/x", repo: "app", ref: "1"},
+		"oci:/srv/x:app@" + digest:  {layout: "/srv/x", repo: "app", ref: digest},
+		`oci:C:\images:1`:           {layout: `C:\images`, ref: "1"},
+		"localhost/oci:1":           {host: "localhost", repo: "oci", ref: "1"},
 	} {
 		got, err := parseTarget(what, func() (string, error) { return "def:5000", nil })
 		if err != nil || got != want {
@@ -48,8 +56,9 @@ func TestParseTarget(t *testing.T) {
 func TestParseTargetRefuses(t *testing.T) {
 	t.Parallel()
 	for what, status := range map[string]int{
-		"UPPER": exitInvalid, "h:1/UPPER": exitInvalid, "h:1/a:" + "-x": exitInvalid, "a@sha256:1": exitInvalid,
+		"UPPER": exitInvalid, "h:1/UPPER": exitInvalid, "h:1/a:" + "-x": exitInvalid, "a@sha256:1": exitInvalid, "a@x": exitInvalid, "a:1@x": exitInvalid,
 		"h:1/a/": exitUsage, "a/b/": exitUsage, "h:1/:x": exitUsage, "http://": exitUsage, "/": exitUsage, "a:": exitUsage,
+		"oci:": exitUsage, "oci::1": exitUsage, "oci:d:": exitUsage, "oci:d:-x": exitInvalid, "oci:d:A/b:1": exitInvalid, "oci:d@x": exitInvalid,
 	} {
 		got, err := parseTarget(what, func() (string, error) { return "def:5000", nil })
 		if exitStatus(err) != status {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,16 +29,77 @@ func (e *Env) target(what string, o *remoteOptions) (target, error) {
 	return parseTarget(what, func() (string, error) { return e.registry(o.Registry) })
 }
 
-// open returns the registry of t. Trouble with stored logins goes to warn.
-func (e *Env) open(t target, o *remoteOptions, warn func(error)) (*client.Client, error) {
-	wire := e.Transport
-	if e.verbose {
-		wire = &tracer{env: e, inner: client.Transport(wire, o.Insecure)}
+// registries opens what the arguments of one run of a command name, each
+// registry once: source and destination on the same host share its tokens and
+// limits, and are one [oci.Registry]. It is safe for concurrent use.
+type registries struct {
+	env  *Env
+	o    *remoteOptions
+	warn func(error) // Nil: nobody is told.
+
+	mu     sync.Mutex
+	opened map[string]*client.Client // By [target.address].
+	told   map[string]bool           // Warnings that were given.
+}
+
+// registries returns an opener for one run of a command. Trouble with stored
+// logins goes to warn, each once; warn may be nil.
+func (e *Env) registries(o *remoteOptions, warn func(error)) *registries {
+	return &registries{env: e, o: o, warn: warn, opened: map[string]*client.Client{}, told: map[string]bool{}}
+}
+
+// open returns the registry that t is in.
+func (r *registries) open(t target) (oci.Registry, error) {
+	c, err := r.remote(t)
+	if err != nil {
+		return nil, err
 	}
-	return client.New(t.address(), client.Options{
-		Keychain: e.credentials(warn), Transport: wire, Insecure: o.Insecure,
-		UserAgent: "regctl/" + e.Build.Version,
+	reg, ok := any(c).(oci.Registry)
+	if !ok {
+		return nil, oci.Errorf(oci.Unsupported, "%s can only be listed", t.host)
+	}
+	return reg, nil
+}
+
+// remote returns the registry of t as a client of a server.
+func (r *registries) remote(t target) (*client.Client, error) {
+	if t.layout != "" {
+		return nil, usagef("oci:%s is a directory, and this is for registries behind HTTP", t.layout)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.opened[t.address()]; c != nil {
+		return c, nil
+	}
+	wire := r.env.Transport
+	if r.env.verbose {
+		wire = &tracer{env: r.env, inner: client.Transport(wire, r.o.Insecure)}
+	}
+	c, err := client.New(t.address(), client.Options{
+		Keychain: r.env.credentials(r.tell), Transport: wire, Insecure: r.o.Insecure,
+		UserAgent: "regctl/" + r.env.Build.Version,
 	})
+	if err == nil {
+		r.opened[t.address()] = c
+	}
+	return c, err
+}
+
+// tell passes a warning on unless it was given before.
+func (r *registries) tell(err error) {
+	r.mu.Lock()
+	told := r.told[err.Error()]
+	r.told[err.Error()] = true
+	r.mu.Unlock()
+	if !told && r.warn != nil {
+		r.warn(err)
+	}
+}
+
+// open returns the registry of t for a command that speaks to one only.
+// Trouble with stored logins goes to warn.
+func (e *Env) open(t target, o *remoteOptions, warn func(error)) (*client.Client, error) {
+	return e.registries(o, warn).remote(t)
 }
 
 // warn writes an error that does not stop anything.
@@ -89,9 +151,9 @@ func (t target) next(err error, command, what string) string {
 	case errors.As(err, &speaks):
 		return ". Try: " + command + " " + t.inScheme(speaks.Plain, what)
 	case errors.Is(err, oci.Unauthorized):
-		return ". Try: docker login " + t.host
+		return ". Try: regctl login " + t.host
 	case errors.Is(err, oci.Denied):
-		return ". Log in as somebody who may: docker login " + t.host
+		return ". Log in as somebody who may: regctl login " + t.host
 	case errors.Is(err, oci.TooManyRequests) && coded != nil && coded.RetryAfter > 0:
 		return ". Try again in " + coded.RetryAfter.String()
 	case !errors.Is(err, oci.Unavailable):
