@@ -54,7 +54,7 @@ func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.C
 		Use:               "ls [HOST | [HOST/]REPO]",
 		Short:             "List repositories or tags",
 		Long:              lsHelp,
-		GroupID:           groupRegistry,
+		GroupID:           groupLook,
 		Args:              atMost(1),
 		Annotations:       lsRegistryPy(),
 		ValidArgsFunction: completeNames(env, &o.remoteOptions, false),

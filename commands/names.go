@@ -36,6 +36,30 @@ func (t target) address() string {
 	return t.host
 }
 
+// String is t as it may be typed, without anything meant silently.
+func (t target) String() string {
+	name, separator := t.address(), "/"
+	switch {
+	case t.layout != "":
+		separator = ":"
+	case beginsWithHost(name) || t.scheme != "":
+	case t.repo == "":
+		return name + "/"
+	default: // Else the host would be taken for the first part of a repository.
+		name = "https://" + name
+	}
+	if t.repo != "" {
+		name, separator = name+separator+t.repo, ":"
+	}
+	switch {
+	case t.ref == "":
+		return name
+	case oci.IsDigest(t.ref):
+		return name + "@" + t.ref
+	}
+	return name + separator + t.ref
+}
+
 // parseTarget reads HOST, HOST/, REPO, HOST/REPO, each but the first two with
 // :TAG or @DIGEST, all with http:// or https:// before them. Bare names are in
 // the registry that fallback returns, which is asked only then. What begins

@@ -50,6 +50,10 @@ func TestParseTarget(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%q: got %+v, %v, want %+v", what, got, err, want)
 		}
+		again, err := parseTarget(got.String(), func() (string, error) { return "", errors.New("asked") })
+		if err != nil || again != want {
+			t.Errorf("%q: %q is read as %+v, %v", what, got, again, err)
+		}
 	}
 }
 

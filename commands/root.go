@@ -51,8 +51,11 @@ func (e *Env) say(format string, args ...any) {
 }
 
 const (
-	groupRegistry = "registry"
-	groupOther    = "other"
+	groupLook  = "look"  // These change nothing.
+	groupMove  = "move"  // These make something be there.
+	groupClean = "clean" // These take something away, or bring it back.
+	groupServe = "serve"
+	groupOther = "other"
 )
 
 // newRoot builds the tree of commands.
@@ -82,7 +85,10 @@ Long flags work with one dash or two.
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().BoolVarP(&env.verbose, "verbose", "v", false, "tell every request on stderr")
 	root.AddGroup(
-		&cobra.Group{ID: groupRegistry, Title: "Registries:"},
+		&cobra.Group{ID: groupLook, Title: "Look:"},
+		&cobra.Group{ID: groupMove, Title: "Move:"},
+		&cobra.Group{ID: groupClean, Title: "Clean up:"},
+		&cobra.Group{ID: groupServe, Title: "Serve:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	root.SetHelpCommandGroupID(groupOther)

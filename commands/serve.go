@@ -46,7 +46,7 @@ func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *c
 		Use:     "serve [CONFIG.yml]",
 		Short:   "Host a registry",
 		Long:    serveHelp,
-		GroupID: groupRegistry,
+		GroupID: groupServe,
 		Args:    atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
