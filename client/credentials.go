@@ -2,31 +2,32 @@ package client
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
-	"github.com/docker/cli/cli/config/types"
 	helpers "github.com/docker/docker-credential-helpers/client"
 	"github.com/docker/docker-credential-helpers/credentials"
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 )
 
 // Credentials finds logins where docker and podman keep them. It never fails:
 // a file that cannot be read and a helper that is missing, broken or hangs are
-// told to Warn, and the registry is asked without a login. It is an
-// [authn.Keychain]; its exported fields must not change once it is in use.
+// told to Warn, and the registry is asked without a login. Files are read and
+// helpers asked once. It is an [authn.Keychain], safe for concurrent use; its
+// exported fields must not change once it is in use.
 type Credentials struct {
+	// Logins come before all others. Their keys are such as those of podman's
+	// files: "HOST", or "HOST/NAMESPACE" for the repositories below.
+	Logins map[string]authn.AuthConfig
 	// Files are tried in order; those that do not exist are passed over. The
 	// first that knows a registry decides.
 	Files []string
@@ -38,33 +39,97 @@ type Credentials struct {
 	Timeout time.Duration
 	// Warn is told what went wrong; nil: nobody is.
 	Warn func(error)
+
+	mu      sync.Mutex
+	files   []*authFile // Nil: not read yet.
+	answers map[question]*helperAnswer
 }
+
+// authFile is one of Files, with its own entries by the names that they are looked up
+// under.
+type authFile struct {
+	file    *configfile.ConfigFile
+	entries map[string]authn.AuthConfig
+}
+
+type question struct{ helper, key string }
+
+// helperAnswer is what a helper said, once done is closed.
+type helperAnswer struct {
+	done  chan struct{}
+	login authn.AuthConfig
+	err   error
+}
+
+// BrokenLogin is an [authn.Authenticator] that is as good as
+// [authn.Anonymous], and knows why there is nothing better.
+type BrokenLogin struct{ Err error }
+
+// Authorization is that of nobody.
+func (*BrokenLogin) Authorization() (*authn.AuthConfig, error) { return &authn.AuthConfig{}, nil }
 
 // Resolve is ResolveContext with a context that does not end.
 func (c *Credentials) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return c.ResolveContext(context.Background(), r)
 }
 
-// ResolveContext returns the login for a registry, or [authn.Anonymous]. The
-// error is always nil unless ctx ended.
+// ResolveContext returns the login for a registry or a repository, where that
+// of a repository or a namespace comes before that of the registry. Without
+// one it returns [authn.Anonymous], or a [*BrokenLogin] if a helper failed.
+// The error is always nil unless ctx ended.
 func (c *Credentials) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
-	key := r.RegistryStr()
-	if key == name.DefaultRegistry {
-		key = authn.DefaultAuthKey
+	keys := lookups(r.String())
+	for _, key := range keys {
+		for address, login := range c.Logins {
+			if aliasOf(address) == key {
+				return authn.FromConfig(login), nil
+			}
+		}
 	}
+	var failure error
 	for _, file := range c.load() {
-		login, err := c.find(ctx, file, key)
+		login, err := c.find(ctx, file, keys)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err != nil {
-			c.warn(err)
+		if failure == nil {
+			failure = err
 		}
 		if login != (authn.AuthConfig{}) {
 			return authn.FromConfig(login), nil
 		}
 	}
+	if failure != nil {
+		return &BrokenLogin{failure}, nil
+	}
 	return authn.Anonymous, nil
+}
+
+// hub is the one of Docker Hub's names that stands for all.
+const hub = "docker.io"
+
+// aliasOf makes one of all spellings of a registry or a repository in the keys
+// of login files: without a scheme or what older logins put behind a name.
+func aliasOf(address string) string {
+	scheme, address := splitScheme(address)
+	host, path, _ := strings.Cut(address, "/")
+	if scheme != "" || slices.Contains([]string{"v1", "v2"}, strings.TrimSuffix(path, "/")) {
+		path = ""
+	}
+	if host == "index.docker.io" || host == "registry-1.docker.io" {
+		host = hub
+	}
+	return strings.TrimSuffix(host+"/"+path, "/")
+}
+
+// lookups are the names to look for a login under, the most particular first:
+// those of a repository, of each namespace around it, and of the registry.
+func lookups(resource string) []string {
+	var keys []string
+	for name := aliasOf(resource); name != ""; name = name[:max(0, strings.LastIndexByte(name, '/'))] {
+		keys = append(keys, name)
+	}
+	return keys
 }
 
 func (c *Credentials) warn(err error) {
@@ -73,19 +138,16 @@ func (c *Credentials) warn(err error) {
 	}
 }
 
-// load reads what there is to read.
-func (c *Credentials) load() []*configfile.ConfigFile {
-	var files []*configfile.ConfigFile
-	add := func(from string, r io.Reader) {
-		file := configfile.New(from)
-		if err := file.LoadFromReader(r); err != nil {
-			c.warn(fmt.Errorf("%s: %w; going on without its logins", from, err))
-			return
-		}
-		files = append(files, file)
+// load reads what there is to read, once.
+func (c *Credentials) load() []*authFile {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.files != nil {
+		return c.files
 	}
+	c.files = []*authFile{}
 	if c.Inline != "" {
-		add("DOCKER_AUTH_CONFIG", strings.NewReader(c.Inline))
+		c.add("DOCKER_AUTH_CONFIG", strings.NewReader(c.Inline))
 	}
 	for _, path := range c.Files {
 		raw, err := os.ReadFile(path)
@@ -94,77 +156,113 @@ func (c *Credentials) load() []*configfile.ConfigFile {
 		case err != nil:
 			c.warn(fmt.Errorf("%w; going on without its logins", err))
 		default:
-			add(path, bytes.NewReader(raw))
+			c.add(path, bytes.NewReader(raw))
 		}
 	}
-	return files
+	return c.files
 }
 
-// find asks the helper that file names for key, then file itself.
-func (c *Credentials) find(ctx context.Context, file *configfile.ConfigFile, key string) (authn.AuthConfig, error) {
-	var failure error
-	if helper := cmp.Or(file.CredentialHelpers[key], file.CredentialsStore); helper != "" {
-		login, err := c.ask(ctx, helper, key)
-		if err == nil && login != (authn.AuthConfig{}) {
+func (c *Credentials) add(from string, r io.Reader) {
+	file := configfile.New(from)
+	if err := file.LoadFromReader(r); err != nil {
+		c.warn(fmt.Errorf("%s: %w; going on without its logins", from, err))
+		return
+	}
+	l := &authFile{file: file, entries: map[string]authn.AuthConfig{}}
+	for _, address := range slices.Sorted(maps.Keys(file.AuthConfigs)) {
+		e := file.AuthConfigs[address]
+		login := authn.AuthConfig{
+			Username: e.Username, Password: e.Password,
+			IdentityToken: e.IdentityToken, RegistryToken: e.RegistryToken,
+		}
+		key := aliasOf(address)
+		if known := l.entries[key]; known == (authn.AuthConfig{}) || address == key {
+			l.entries[key] = login // The plain name comes before its other spellings.
+		}
+	}
+	c.files = append(c.files, l)
+}
+
+// find looks for a login for one of keys, of which the last is that of the
+// registry: for those below it in the file, for that with the helper that the
+// file names, then in the file.
+func (c *Credentials) find(ctx context.Context, l *authFile, keys []string) (authn.AuthConfig, error) {
+	registry := keys[len(keys)-1]
+	for _, key := range keys[:len(keys)-1] {
+		if login := l.entries[key]; login != (authn.AuthConfig{}) {
 			return login, nil
 		}
-		failure = err
 	}
-	entry, ok := file.AuthConfigs[key]
-	if !ok {
-		for _, address := range slices.Sorted(maps.Keys(file.AuthConfigs)) {
-			if hostname(address) == hostname(key) {
-				entry = file.AuthConfigs[address]
-			}
+	login, err := c.help(ctx, l.file, registry)
+	if login == (authn.AuthConfig{}) {
+		login = l.entries[registry]
+	}
+	return login, err
+}
+
+// help asks the helper that file names for registry, if any.
+func (c *Credentials) help(ctx context.Context, file *configfile.ConfigFile, registry string) (authn.AuthConfig, error) {
+	key, helper := registry, file.CredentialsStore
+	if registry == hub {
+		key = authn.DefaultAuthKey
+	}
+	for _, address := range slices.Sorted(maps.Keys(file.CredentialHelpers)) {
+		if aliasOf(address) == registry {
+			helper = file.CredentialHelpers[address]
 		}
 	}
-	return fromFile(entry), failure
-}
-
-func fromFile(e types.AuthConfig) authn.AuthConfig {
-	return authn.AuthConfig{
-		Username: e.Username, Password: e.Password,
-		IdentityToken: e.IdentityToken, RegistryToken: e.RegistryToken,
+	if helper == "" {
+		return authn.AuthConfig{}, nil
 	}
+	return c.ask(ctx, question{helper, key})
 }
 
-// hostname undoes what older logins put around the name of a registry.
-func hostname(address string) string {
-	_, address = splitScheme(address)
-	host, _, _ := strings.Cut(address, "/")
-	return host
+// ask asks a helper, once for all who want to know.
+func (c *Credentials) ask(ctx context.Context, q question) (authn.AuthConfig, error) {
+	c.mu.Lock()
+	a, asked := c.answers[q]
+	if !asked {
+		a = &helperAnswer{done: make(chan struct{})}
+		if c.answers == nil {
+			c.answers = map[question]*helperAnswer{}
+		}
+		c.answers[q] = a
+	}
+	c.mu.Unlock()
+	if !asked {
+		a.login, a.err = c.run(ctx, q)
+		if ctx.Err() != nil { // No answer to the question: the next one asks again.
+			c.mu.Lock()
+			delete(c.answers, q)
+			c.mu.Unlock()
+		} else if a.err != nil {
+			c.warn(fmt.Errorf("%w; going on without a login", a.err))
+		}
+		close(a.done)
+	}
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return authn.AuthConfig{}, ctx.Err()
+	}
+	if ctx.Err() == nil && (errors.Is(a.err, context.Canceled) || errors.Is(a.err, context.DeadlineExceeded)) {
+		return c.ask(ctx, q) // Who asked lost interest.
+	}
+	return a.login, a.err
 }
 
-// ask runs a credential helper. One that knows no login for key is no error.
-func (c *Credentials) ask(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
-	timeout := cmp.Or(c.Timeout, 10*time.Second)
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	program := "docker-credential-" + helper
-	got, err := helpers.Get(func(args ...string) helpers.Program {
-		cmd := exec.CommandContext(limited, program, args...)
-		cmd.Env = c.Environ
-		cmd.WaitDelay = time.Second // For what the helper started and left behind.
-		return (*helperProgram)(cmd)
-	}, key)
+// run runs a credential helper. One that knows no login for key is no error.
+func (c *Credentials) run(ctx context.Context, q question) (authn.AuthConfig, error) {
+	h := newHelperCall(ctx, q.helper, c.Environ, c.Timeout)
+	defer h.cancel()
+	got, err := helpers.Get(h.program, q.key)
 	switch {
 	case credentials.IsErrCredentialsNotFound(err):
 		return authn.AuthConfig{}, nil
-	case limited.Err() != nil:
-		return authn.AuthConfig{}, fmt.Errorf("%s did not answer within %s; going on without a login", program, timeout)
 	case err != nil:
-		return authn.AuthConfig{}, fmt.Errorf("%s: %w; going on without a login", program, err)
-	case got.Username == "<token>":
+		return authn.AuthConfig{}, h.failed(err)
+	case got.Username == tokenUser:
 		return authn.AuthConfig{IdentityToken: got.Secret}, nil
 	}
 	return authn.AuthConfig{Username: got.Username, Password: got.Secret}, nil
 }
-
-// helperProgram runs a helper and keeps what it says on stderr out of ours.
-type helperProgram exec.Cmd
-
-// Input sets what the helper reads.
-func (p *helperProgram) Input(r io.Reader) { p.Stdin = r }
-
-// Output runs the helper.
-func (p *helperProgram) Output() ([]byte, error) { return (*exec.Cmd)(p).Output() }

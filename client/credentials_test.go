@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,11 +55,16 @@ func resolve(t *testing.T, c *Credentials, host string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	auth, err := c.Resolve(reg)
+	return resolved(t, c, reg)
+}
+
+func resolved(t *testing.T, c *Credentials, r authn.Resource) string {
+	t.Helper()
+	auth, err := c.Resolve(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if auth == authn.Anonymous {
+	if _, broken := auth.(*BrokenLogin); broken || auth == authn.Anonymous {
 		return "anonymous"
 	}
 	a, err := authn.Authorization(t.Context(), auth)
@@ -169,5 +175,57 @@ func TestCredentialFilesThatCannotBeRead(t *testing.T) {
 	c.Warn = nil
 	if got := resolve(t, c, "b.lan"); got != "anonymous" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestCredentialsOfARepository: the most particular login counts, and one for
+// a namespace is for nothing else.
+func TestCredentialsOfARepository(t *testing.T) {
+	t.Parallel()
+	c, _ := logins(t, []string{`{"auths":{"a.lan/team":{` + basic("team:t") + `},"a.lan/team/app":{` + basic("app:a") + `},"a.lan":{` + basic("all:l") + `},
+		"b.lan/team":{` + basic("only:o") + `},"docker.io/library":{` + basic("lib:l") + `},"registry-1.docker.io":{` + basic("hub:h") + `}}}`}, nil)
+	c.Logins = map[string]authn.AuthConfig{"given.lan": {Username: "given", Password: "g"}, "a.lan/given": {Username: "ours", Password: "o"}}
+	for address, want := range map[string]string{
+		"a.lan/team/app": "app:a", "a.lan/team/other": "team:t", "a.lan/team/app/x": "app:a", "a.lan/teams": "all:l", "a.lan/x/y": "all:l",
+		"b.lan/team/x": "only:o", "b.lan/x": "anonymous", "docker.io/library/alpine": "lib:l", "docker.io/me/app": "hub:h",
+		"given.lan/x": "given:g", "a.lan/given/x": "ours:o",
+	} {
+		repo, err := name.NewRepository(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resolved(t, c, repo); got != want {
+			t.Errorf("%s: got %q, want %q", address, got, want)
+		}
+	}
+	if got := resolve(t, c, "b.lan"); got != "anonymous" {
+		t.Errorf("the login for a namespace is taken for b.lan: %q", got)
+	}
+}
+
+// TestCredentialHelperIsAskedOnce: whoever wants to know, and whatever it says.
+func TestCredentialHelperIsAskedOnce(t *testing.T) {
+	c, warned := logins(t, []string{`{"credsStore":"counts"}`}, map[string]string{
+		"counts": `read key; echo "$key" >>"$(dirname "$0")/asked"; echo gone wrong; exit 1`,
+	})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if got := resolve(t, c, "a.lan"); got != "anonymous" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+	all.Wait()
+	if got := read(t, filepath.Join(filepath.Dir(c.Files[1]), "asked")); got != "a.lan\n" || len(*warned) != 1 {
+		t.Errorf("asked %q, warned %v", got, *warned)
+	}
+	reg, err := name.NewRegistry("a.lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth, err := c.Resolve(reg)
+	if b, ok := auth.(*BrokenLogin); !ok || err != nil || !strings.Contains(b.Err.Error(), "gone wrong") {
+		t.Errorf("got %v, %v", auth, err)
 	}
 }
