@@ -70,6 +70,14 @@ func parseName(s string) (Name, bool) {
 	return n, oci.CheckRepo(n.Repo) == nil
 }
 
+// hubRepo is what Docker Hub calls a repository.
+func hubRepo(repo string) string {
+	if strings.Contains(repo, "/") {
+		return repo
+	}
+	return "library/" + repo
+}
+
 // isHost tells the host of a reference from the first part of a repository, as
 // docker does.
 func isHost(first string) bool {
