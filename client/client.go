@@ -1,28 +1,30 @@
-// Package client is a remote registry, spoken to over HTTP with the names,
-// logins and token exchange of go-containerregistry.
+// Package client is a remote registry, spoken to over HTTP with the names and
+// logins of go-containerregistry.
 //
 // Whatever goes wrong comes back as an error with a code of
 // [github.com/regctl/regctl/client/oci], as if the registry were at hand: one
 // that cannot be reached is [oci.Unavailable], one that answers in the wrong
-// protocol a [*SpeaksError] beneath it.
+// protocol a [*SpeaksError] beneath it. What may pass is tried again, without
+// a hurry, before it is called an error.
 package client
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/regctl/regctl/client/oci"
 )
@@ -33,14 +35,38 @@ type Options struct {
 	// Keychain finds logins; nil: anonymous. An [authn.ContextKeychain] is
 	// asked with the context of the call. See [Credentials].
 	Keychain authn.Keychain
-	// Transport carries the requests; nil: one as [http.DefaultTransport]
-	// that gives up on servers that do not answer.
+	// Transport carries the requests; nil: that of the function [Transport].
+	// The fields about TLS have no effect on one of another kind than
+	// [*http.Transport].
 	Transport http.RoundTripper
+	// Wrap is put around what carries the requests, to watch them; may be nil.
+	Wrap func(http.RoundTripper) http.RoundTripper
+
 	// Insecure accepts any certificate, and plain HTTP where a server does
 	// not speak HTTPS.
 	Insecure bool
+	// CAs are PEM files with authorities to trust besides those of the system.
+	CAs []string
+	// Cert and Key are PEM files with what to show to the registry; both may
+	// be in one.
+	Cert, Key string
+	// CertDirs are directories such as /etc/docker/certs.d, with one for each
+	// HOST[:PORT] in them.
+	CertDirs []string
+
 	// UserAgent of the requests; empty: "regctl".
 	UserAgent string
+	// Jobs is how many small requests, and besides how many downloads and how
+	// many uploads, may be under way at once; 0: 8. There are fewer while the
+	// registry finds that too many.
+	Jobs int
+	// Warn is told of trouble that stops nothing; nil: nobody is.
+	Warn func(error)
+	// Now, After and Jitter (from 0 up to 1) are the clock and the chance by
+	// which what failed is repeated; nil: those of this machine.
+	Now    func() time.Time
+	After  func(time.Duration) <-chan time.Time
+	Jitter func() float64
 }
 
 // Client is one remote registry. It is safe for concurrent use.
@@ -49,24 +75,54 @@ type Client struct {
 	schemes  []string
 	keychain authn.Keychain
 	base     http.RoundTripper
+	proxy    func(*http.Request) (*url.URL, error)
 	agent    string
+	trust    *trust
 
-	mu   sync.Mutex
-	link *link // Set by the first call that reached the registry.
+	now      func() time.Time
+	after    func(time.Duration) <-chan time.Time
+	jitter   func() float64
+	patience time.Duration // With a server that says nothing.
+
+	slots      *slots
+	gate       gate
+	connecting chan struct{} // Held by who finds out how to speak to the registry.
+	link       atomic.Pointer[link]
 }
+
+const (
+	usualJobs = 8
+	patience  = time.Minute
+	// slowest is how long an answer to a write may take: some registries
+	// copy a blob once more before they say that they have it.
+	slowest = 15 * time.Minute
+)
 
 // New returns the registry at host, such as "localhost:5000", "docker.io" or
 // "http://registry.lan". Loopback addresses are spoken to in plain HTTP, all
 // others in HTTPS, unless host begins with "http://" or "https://". Nothing is
 // sent yet.
-// Errors: [oci.NameInvalid].
+// Errors: [oci.NameInvalid]; without a code if a file that o names cannot be
+// read.
 func New(host string, o Options) (*Client, error) {
 	scheme, rest := splitScheme(host)
 	rest = strings.TrimSuffix(rest, "/")
-	if _, err := name.NewRegistry(rest, name.StrictValidation); err != nil {
+	reg, err := name.NewRegistry(rest, name.StrictValidation)
+	if err != nil {
 		return nil, oci.Errorf(oci.NameInvalid, "%q is not the address of a registry, such as localhost:5000", host)
 	}
-	c := &Client{host: rest, keychain: o.Keychain, agent: o.UserAgent}
+	hosts := []string{rest}
+	if reg.RegistryStr() != rest {
+		hosts = append(hosts, reg.RegistryStr())
+	}
+	trust, err := trustOf(o, hosts...)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		host: rest, keychain: o.Keychain, agent: cmp.Or(o.UserAgent, "regctl"), trust: trust,
+		now: o.Now, after: o.After, jitter: o.Jitter, patience: patience, connecting: make(chan struct{}, 1),
+	}
 	switch {
 	case scheme != "":
 		c.schemes = []string{scheme}
@@ -77,18 +133,48 @@ func New(host string, o Options) (*Client, error) {
 	default:
 		c.schemes = []string{"https"}
 	}
+	c.complete(o)
+	return c, nil
+}
+
+// complete puts in place what o leaves out.
+func (c *Client) complete(o Options) {
 	if c.keychain == nil {
 		c.keychain = authn.NewMultiKeychain()
 	}
-	if c.agent == "" {
-		c.agent = "regctl"
+	if c.now == nil {
+		c.now = time.Now
 	}
-	c.base = Transport(o.Transport, o.Insecure)
-	return c, nil
+	if c.after == nil {
+		c.after = time.After
+	}
+	if c.jitter == nil {
+		c.jitter = rand.Float64
+	}
+	c.slots = newSlots(cmp.Or(o.Jobs, usualJobs), c.after)
+	c.base, c.proxy = c.trust.apply(Transport(o.Transport, o.Insecure)), http.ProxyFromEnvironment
+	if t, ok := c.base.(*http.Transport); ok {
+		c.proxy = t.Proxy
+	}
+	if o.Wrap != nil {
+		c.base = o.Wrap(c.base)
+	}
 }
 
 // Host is the registry's address without a scheme.
 func (c *Client) Host() string { return c.host }
+
+// Check tells whether the registry takes the login that there is for it. One
+// that wants to know nobody takes any.
+// Errors: [oci.Unauthorized], [oci.Denied], [oci.Unavailable], [oci.NotFound]
+// (there is no registry), [oci.TooManyRequests], [oci.Unknown].
+func (c *Client) Check(ctx context.Context) error {
+	resp, err := c.do(ctx, request{method: http.MethodGet, path: "/v2/", scope: scope{none: true}, subject: c.host})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
 
 func splitScheme(host string) (scheme, rest string) {
 	for _, s := range []string{"http", "https"} {
@@ -110,56 +196,40 @@ func isLoopback(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
-// Transport is what [New] makes of [Options].Transport, for those who want to
-// put something around it. One of another kind than [*http.Transport] is
-// left alone.
-func Transport(given http.RoundTripper, insecure bool) http.RoundTripper {
-	if given == nil {
-		given = http.DefaultTransport
-		if t, ok := given.(*http.Transport); ok {
-			t = t.Clone()
-			t.DialContext = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-			t.ResponseHeaderTimeout = time.Minute
-			t.MaxIdleConnsPerHost = 16
-			given = t
-		}
-	}
-	t, ok := given.(*http.Transport)
-	if !ok || !insecure {
-		return given
-	}
-	t = t.Clone()
-	if t.TLSClientConfig == nil {
-		t.TLSClientConfig = &tls.Config{}
-	}
-	t.TLSClientConfig.InsecureSkipVerify = true
-	return t
-}
-
 // link is what is known of a registry once it has answered.
 type link struct {
-	scheme    string
-	reg       name.Registry
-	auth      authn.Authenticator
-	challenge *transport.Challenge
-	wire      http.RoundTripper
+	client  *Client
+	scheme  string
+	reg     name.Registry
+	http    *http.Client
+	auth    *auth
+	private atomic.Bool // It is on a private address.
+}
 
-	mu     sync.Mutex
-	scopes map[string]http.RoundTripper
+// base is the address that those of the registry are relative to.
+func (l *link) base() *url.URL {
+	return &url.URL{Scheme: l.scheme, Host: l.reg.RegistryStr(), Path: "/"}
 }
 
 // connect asks the registry how it wants to be spoken to, once.
 func (c *Client) connect(ctx context.Context) (*link, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.link != nil {
-		return c.link, nil
+	if l := c.link.Load(); l != nil {
+		return l, nil
+	}
+	select {
+	case c.connecting <- struct{}{}:
+		defer func() { <-c.connecting }()
+	case <-ctx.Done():
+		return nil, c.failed(ctx.Err())
+	}
+	if l := c.link.Load(); l != nil {
+		return l, nil
 	}
 	var err error
 	for i, scheme := range c.schemes {
 		var l *link
 		if l, err = c.ping(ctx, scheme); err == nil {
-			c.link = l
+			c.link.Store(l)
 			return l, nil
 		}
 		var speaks *SpeaksError
@@ -170,7 +240,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	return nil, err
 }
 
-func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
+func (c *Client) newLink(scheme string) (*link, error) {
 	var options []name.Option
 	if scheme == "http" {
 		options = append(options, name.Insecure)
@@ -179,103 +249,73 @@ func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
 	if err != nil {
 		return nil, oci.Errorf(oci.NameInvalid, "%q is not the address of a registry: %v", c.host, err)
 	}
-	w := &wire{inner: c.base, host: reg.RegistryStr(), scheme: scheme, agent: c.agent}
-	l := &link{scheme: scheme, reg: reg, scopes: map[string]http.RoundTripper{}, wire: w}
-	if l.challenge, err = transport.Ping(ctx, reg, w); err != nil {
-		var answer *transport.Error
-		if failure := w.failure.Load(); failure != nil && !errors.As(err, &answer) {
-			err = *failure // Ping tells of the scheme that was refused as well.
-		}
-		if err = c.failed(err); errors.Is(err, oci.NotFound) {
-			err = &oci.Error{Code: oci.NotFound, Message: c.host + " is not a registry: it has no /v2/", Err: err}
-		}
-		return nil, err
-	}
-	if l.auth, err = authn.Resolve(ctx, c.keychain, reg); err != nil {
-		return nil, fmt.Errorf("login for %s: %w", c.host, err)
-	}
+	l := &link{client: c, scheme: scheme, reg: reg}
+	l.auth = &auth{client: c, link: l, tokens: map[string]*grant{}, logins: map[string]login{}}
+	l.http = &http.Client{CheckRedirect: follow, Transport: &wire{
+		inner: c.base, host: reg.RegistryStr(), scheme: scheme, agent: c.agent, private: l.private.Load,
+	}}
+	l.private.Store(isPrivate(reg.RegistryStr()))
 	return l, nil
 }
 
-// maxScopes bounds the tokens that are kept for reuse.
-const maxScopes = 64
+// ping greets the registry. Nobody who listens, or does not speak as expected,
+// will do so in a moment; but one that is busy may.
+func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
+	l, err := c.newLink(scheme)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.repeated(ctx, func() (*http.Response, *fault) {
+		req, err := http.NewRequestWithContext(l.watch(ctx), http.MethodGet, l.base().JoinPath("/v2/").String(), nil)
+		if err != nil {
+			return nil, &fault{err: err}
+		}
+		resp, err := l.http.Do(req)
+		if err != nil {
+			return nil, &fault{err: c.failed(err)}
+		}
+		return c.judge(&request{method: req.Method, subject: c.host, accept: []int{
+			http.StatusOK, http.StatusUnauthorized, http.StatusForbidden,
+		}}, l, resp)
+	})
+	if errors.Is(err, oci.NotFound) {
+		err = &oci.Error{Code: oci.NotFound, Message: c.host + " is not a registry: it has no /v2/", Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody)) // So that the connection is used again.
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, c.failed(err)
+	}
+	l.auth.challenge = challengeOf(resp.Header)
+	return l, nil
+}
 
-// authorized returns a transport that may do what scope says. Only a registry
-// that hands out tokens tells scopes apart.
-func (l *link) authorized(ctx context.Context, scope string) (http.RoundTripper, error) {
-	token := &transport.Token{}
-	if !strings.EqualFold(l.challenge.Scheme, "bearer") {
-		scope = ""
-	}
-	l.mu.Lock()
-	t := l.scopes[scope]
-	l.mu.Unlock()
-	if t != nil {
-		return t, nil
-	}
-	if scope != "" {
-		var err error
-		if token, err = transport.Exchange(ctx, l.reg, l.auth, l.wire, []string{scope}, l.challenge); err != nil {
-			return nil, err
+// watch notes in l whether the registry is found on a private address. That
+// of a proxy says nothing.
+func (l *link) watch(ctx context.Context) context.Context {
+	if l.client.proxy != nil {
+		if via, err := l.client.proxy(&http.Request{URL: l.base()}); via != nil || err != nil {
+			return ctx
 		}
 	}
-	t, err := transport.FromToken(l.reg, l.auth, l.wire, l.challenge, token)
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.scopes) >= maxScopes {
-		clear(l.scopes)
-	}
-	l.scopes[scope] = t
-	return t, nil
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if address := info.Conn.RemoteAddr(); address != nil && isPrivate(address.String()) {
+			l.private.Store(true)
+		}
+	}})
 }
 
-// wire names us to servers, and sends nothing to the registry in another
-// scheme than was agreed on: neither by guess nor by redirect.
-type wire struct {
-	inner   http.RoundTripper
-	host    string
-	scheme  string
-	agent   string
-	failure atomic.Pointer[error] // The last one of inner.
-}
-
-func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Host == w.host && req.URL.Scheme != w.scheme {
-		return nil, fmt.Errorf("%s is spoken to in %s only", w.host, w.scheme)
+// isPrivate tells whether address, with or without a port, is on a network
+// of the user's own.
+func isPrivate(address string) bool {
+	if isLoopback(address) {
+		return true
 	}
-	req = req.Clone(req.Context())
-	req.Header.Set("User-Agent", w.agent)
-	resp, err := w.inner.RoundTrip(req)
-	if err != nil {
-		w.failure.Store(&err)
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		address = host
 	}
-	return resp, err
-}
-
-// maxErrorBody is how much of an error answer is read.
-const maxErrorBody = 64 << 10
-
-// get returns the answer to a GET of address if it is a success; the caller
-// closes its body. The error of another answer begins with subject.
-func (c *Client) get(ctx context.Context, t http.RoundTripper, address, subject string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := (&http.Client{Transport: t}).Do(req)
-	if err != nil {
-		return nil, c.failed(err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return resp, nil
-	}
-	defer func() { _ = resp.Body.Close() }() // Read as far as we want it.
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	if err != nil {
-		return nil, c.failed(err)
-	}
-	return nil, fmt.Errorf("%s: %w", subject, answered(resp.StatusCode, resp.Header, body))
+	ip, err := netip.ParseAddr(strings.Trim(address, "[]"))
+	return err == nil && (ip.Unmap().IsPrivate() || ip.IsLinkLocalUnicast())
 }

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-
 	"github.com/regctl/regctl/client/oci"
 )
 
@@ -36,20 +34,17 @@ func (e *SpeaksError) Error() string {
 // failed turns an error of the HTTP machinery into one with a code. That of an
 // ended context is returned as it is.
 func (c *Client) failed(err error) error {
-	var answer *transport.Error
 	var coded *oci.Error
 	switch {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
 	case errors.As(err, &coded):
 		return err
-	case errors.As(err, &answer):
-		return c.refused(answer)
 	case isPlain(err):
 		err = &SpeaksError{Host: c.host, Plain: true}
 		return &oci.Error{Code: oci.Unavailable, Message: err.Error(), Err: err}
 	}
-	return &oci.Error{Code: oci.Unavailable, Message: c.host + ": " + reason(err), Err: err}
+	return &oci.Error{Code: oci.Unavailable, Message: c.host + ": " + c.reason(err), Err: err}
 }
 
 // isPlain tells whether a server answered a TLS handshake in plain HTTP.
@@ -59,32 +54,41 @@ func isPlain(err error) bool {
 		errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/"
 }
 
-// refused is the error for an answer that go-containerregistry did not like
-// while it greeted the registry or fetched a token.
-func (c *Client) refused(e *transport.Error) error {
-	if e.StatusCode == http.StatusBadRequest && strings.Contains(e.Error(), "HTTPS") {
-		err := &SpeaksError{Host: c.host}
-		return &oci.Error{Code: oci.Unavailable, Message: err.Error(), Err: err}
-	}
-	coded := oci.UnmarshalError(e.StatusCode, nil)
-	if len(e.Errors) > 0 && e.Errors[0].Code != "" {
-		coded.Code, coded.Message = oci.Code(e.Errors[0].Code), e.Errors[0].Message
-	}
-	coded.Err, coded.Message = e, c.host+": "+cmp.Or(coded.Message, coded.Code.Error())
-	return coded
-}
-
 // answered is the error for an answer that is not a success.
-func answered(status int, header http.Header, body []byte) *oci.Error {
+func answered(status int, header http.Header, body []byte, now time.Time) *oci.Error {
 	err := oci.UnmarshalError(status, body)
-	if s, convErr := strconv.Atoi(header.Get("Retry-After")); convErr == nil && s > 0 {
-		err.RetryAfter = time.Duration(s) * time.Second
+	if status == http.StatusTooManyRequests {
+		err.Code = oci.TooManyRequests // Whatever else it is called.
+	}
+	err.RetryAfter = retryAfter(header, now)
+	if quota := quotaOf(header); quota != "" && status == http.StatusTooManyRequests {
+		err.Message = cmp.Or(err.Message, err.Code.Error()) + "; " + quota
 	}
 	return err
 }
 
+// quotaOf is what Docker Hub tells of how much of its quota is left, such as
+// "0;w=21600" of "100;w=21600"; empty: nothing.
+func quotaOf(h http.Header) string {
+	left, window, _ := strings.Cut(h.Get("RateLimit-Remaining"), ";w=")
+	n, err := strconv.Atoi(left)
+	if err != nil {
+		return ""
+	}
+	said := strconv.Itoa(n)
+	most, _, _ := strings.Cut(h.Get("RateLimit-Limit"), ";")
+	if of, err := strconv.Atoi(most); err == nil {
+		said += " of " + strconv.Itoa(of)
+	}
+	said += " pulls left"
+	if s, err := strconv.ParseInt(window, 10, 32); err == nil {
+		said += " in " + (time.Duration(s) * time.Second).String()
+	}
+	return said
+}
+
 // reason says in a few words why a registry was not reached.
-func reason(err error) string {
+func (c *Client) reason(err error) string {
 	var dns *net.DNSError
 	var unknownCA x509.UnknownAuthorityError
 	var wrongName x509.HostnameError
@@ -96,12 +100,12 @@ func reason(err error) string {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "no such host"
 	case errors.As(err, &unknownCA):
-		return "certificate signed by unknown authority"
+		return "certificate signed by unknown authority" + c.trust.hint()
 	case errors.As(err, &wrongName):
 		return wrongName.Error()
 	case errors.As(err, &expired):
 		return expired.Error()
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, errNoAnswer), errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time"
 	}
 	return err.Error()

@@ -28,7 +28,7 @@ const (
 // Errors: [oci.Unsupported] (this registry has no catalogue).
 func (c *Client) Repos(ctx context.Context, after string) iter.Seq2[string, error] {
 	return list(ctx, c, query{
-		subject: c.host, scope: "registry:catalog:*", path: "/v2/_catalog", key: "repositories", after: after,
+		subject: c.host, path: "/v2/_catalog", key: "repositories", after: after,
 		refused: func(err error) error {
 			if errors.Is(err, oci.NotFound) || errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.Unsupported) {
 				return &oci.Error{Code: oci.Unsupported, Message: c.host + " has no catalogue of its repositories", Err: err}
@@ -58,11 +58,11 @@ func (c *Client) FirstTagDetails(ctx context.Context, repo string) (details []oc
 		return nil, false, err
 	}
 	q := c.repoQuery(repo, "/_regctl/tags", "")
-	l, t, err := c.reach(ctx, q.scope)
+	l, err := c.connect(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	next, _ := page(ctx, c, l, t, q, l.first(q.path, ""), decodeDetail, func(d oci.TagDetail, pageErr error) bool {
+	next, _ := page(ctx, c, l, q, l.first(q.path, ""), decodeDetail, func(d oci.TagDetail, pageErr error) bool {
 		if err = pageErr; err == nil {
 			details = append(details, d)
 		}
@@ -87,7 +87,7 @@ func inRepo[T any](ctx context.Context, c *Client, repo, endpoint, after string,
 
 func (c *Client) repoQuery(repo, endpoint, after string) query {
 	return query{
-		subject: c.host + "/" + repo, scope: "repository:" + repo + ":pull",
+		subject: c.host + "/" + repo, scope: scope{repo: repo, actions: "pull"},
 		path: "/v2/" + repo + endpoint, key: "tags", after: after,
 		refused: func(err error) error { return err },
 	}
@@ -99,7 +99,7 @@ var errNoList = errors.New("unexpected JSON")
 // query is one list of a registry.
 type query struct {
 	subject string // Whose list it is, for messages.
-	scope   string
+	scope   scope
 	path    string
 	key     string // Of the array in the answer.
 	after   string
@@ -110,39 +110,26 @@ type query struct {
 func list[T any](ctx context.Context, c *Client, q query, decode func(*json.Decoder) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		l, t, err := c.reach(ctx, q.scope)
+		l, err := c.connect(ctx)
 		if err != nil {
 			yield(none, err)
 			return
 		}
 		for next := l.first(q.path, q.after); next != ""; {
 			var more bool
-			if next, more = page(ctx, c, l, t, q, next, decode, yield); !more {
+			if next, more = page(ctx, c, l, q, next, decode, yield); !more {
 				return
 			}
 		}
 	}
 }
 
-// reach returns the registry, and a transport that may do what scope says.
-func (c *Client) reach(ctx context.Context, scope string) (*link, http.RoundTripper, error) {
-	l, err := c.connect(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	t, err := l.authorized(ctx, scope)
-	if err != nil {
-		return nil, nil, c.failed(err)
-	}
-	return l, t, nil
-}
-
 // page yields what is on the page at address, and returns that of the next
 // one. There is no more after an error or a yield that wants none.
-func page[T any](ctx context.Context, c *Client, l *link, t http.RoundTripper, q query, address string,
+func page[T any](ctx context.Context, c *Client, l *link, q query, address string,
 	decode func(*json.Decoder) (T, error), yield func(T, error) bool) (next string, more bool) {
 	var none T
-	resp, err := c.get(ctx, t, address, q.subject)
+	resp, err := c.do(ctx, request{method: http.MethodGet, path: address, scope: q.scope, subject: q.subject})
 	if err != nil {
 		yield(none, q.refused(err))
 		return "", false

@@ -27,6 +27,9 @@ func open(t *testing.T, h http.HandlerFunc, o Options) *Client {
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
+	if o.After == nil {
+		o.After = atOnce
+	}
 	c, err := New(server.Listener.Addr().String(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -354,12 +357,12 @@ func TestTokens(t *testing.T) {
 	if n := granted.Load(); n != 2 {
 		t.Errorf("%d tokens for two repositories", n)
 	}
-	for i := range 2 * maxScopes {
+	for i := range 2 * maxTokens {
 		if _, err := collect(c.Tags(t.Context(), fmt.Sprintf("r%d", i), "")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(c.link.scopes); n > maxScopes {
+	if n := len(c.link.Load().auth.tokens); n > maxTokens {
 		t.Errorf("%d tokens are kept", n)
 	}
 	denied := open(t, tokens(&granted), Options{})

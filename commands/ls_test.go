@@ -117,11 +117,11 @@ func TestLsRetryAfter(t *testing.T) {
 	t.Parallel()
 	env := newTestEnv(network(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v2/" {
-			w.Header().Set("Retry-After", "30")
+			w.Header().Set("Retry-After", "300") // Longer than we wait ourselves.
 			w.WriteHeader(http.StatusTooManyRequests)
 		}
 	})))
-	env.run(t, "ls app", 7, "", "localhost:5000/app: 429 Too Many Requests. Try again in 30s\n")
+	env.run(t, "ls app", 7, "", "localhost:5000/app: 429 Too Many Requests. Try again in 5m0s\n")
 }
 
 // TestLsNames: what a registry calls a name cannot write anything else to a
