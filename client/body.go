@@ -7,37 +7,45 @@ import (
 	"time"
 )
 
-// answerBody is the body of an answer. It gives its slot back when it is read
-// or closed, and gives up on a server that stops sending.
+// answerBody is the body of an answer. It gives up on a server that stops
+// sending.
 type answerBody struct {
 	inner     io.ReadCloser
-	ctx       func() error // Why the request was cancelled.
+	cause     func() error // Why the request was cancelled.
 	cancel    context.CancelCauseFunc
 	impatient *time.Timer
 	patience  time.Duration
-	slot      *slot
+	slot      *slot // Given back when all is read or closed; may be nil.
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
 	b.impatient.Reset(b.patience)
 	n, err := b.inner.Read(p)
 	b.impatient.Stop()
+	if b.slot != nil {
+		b.slot.moves()
+	}
 	switch {
 	case err == nil:
-		b.slot.moves()
 	case errors.Is(err, io.EOF):
-		b.slot.release()
-	case b.ctx() == errNoAnswer:
+		b.release()
+	case b.cause() == errNoAnswer:
 		err = errNoAnswer
 	}
 	return n, err
+}
+
+func (b *answerBody) release() {
+	if b.slot != nil {
+		b.slot.release()
+	}
 }
 
 func (b *answerBody) Close() error {
 	b.impatient.Stop()
 	err := b.inner.Close()
 	b.cancel(nil)
-	b.slot.release()
+	b.release()
 	return err
 }
 

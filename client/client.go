@@ -266,6 +266,9 @@ func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
 		return nil, err
 	}
 	resp, err := c.repeated(ctx, func() (*http.Response, *fault) {
+		if err := c.pass(ctx); err != nil {
+			return nil, &fault{err: c.failed(err)}
+		}
 		req, err := http.NewRequestWithContext(l.watch(ctx), http.MethodGet, l.base().JoinPath("/v2/").String(), nil)
 		if err != nil {
 			return nil, &fault{err: err}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strconv"
 	"strings"
@@ -34,17 +35,31 @@ func (e *SpeaksError) Error() string {
 // failed turns an error of the HTTP machinery into one with a code. That of an
 // ended context is returned as it is.
 func (c *Client) failed(err error) error {
+	host := c.host
+	var at *url.Error
+	if errors.As(err, &at) {
+		err = at.Err // Without the address, which may have secrets in it.
+		if u, parseErr := url.Parse(at.URL); parseErr == nil && !c.is(u.Host) {
+			host += " leads to " + u.Host
+		}
+	}
 	var coded *oci.Error
 	switch {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
 	case errors.As(err, &coded):
 		return err
-	case isPlain(err):
+	case isPlain(err) && host == c.host:
 		err = &SpeaksError{Host: c.host, Plain: true}
 		return &oci.Error{Code: oci.Unavailable, Message: err.Error(), Err: err}
 	}
-	return &oci.Error{Code: oci.Unavailable, Message: c.host + ": " + c.reason(err), Err: err}
+	return &oci.Error{Code: oci.Unavailable, Message: host + ": " + c.reason(err), Err: err}
+}
+
+// is tells whether host is the registry, which has other names if it is
+// Docker Hub.
+func (c *Client) is(host string) bool {
+	return host == "" || strings.EqualFold(host, c.host) || aliasOf(host) == aliasOf(c.host)
 }
 
 // isPlain tells whether a server answered a TLS handshake in plain HTTP.

@@ -83,7 +83,9 @@ func (c *Client) once(ctx context.Context, l *link, r *request) (*http.Response,
 		return nil, f
 	}
 	slot.fine()
-	if slot.kind != download {
+	if b, ok := resp.Body.(*answerBody); ok && slot.kind == download {
+		b.slot = slot
+	} else {
 		slot.release()
 	}
 	return resp, nil
@@ -92,10 +94,13 @@ func (c *Client) once(ctx context.Context, l *link, r *request) (*http.Response,
 // permitted sends r with what allows it, under each name that has.
 func (c *Client) permitted(ctx context.Context, l *link, r *request, slot *slot) (*http.Response, *fault) {
 	var first *fault
-	for _, s := range l.auth.variants(r.scope) {
+	variants := l.auth.variants(r.scope)
+	for _, s := range variants {
 		resp, f := c.authorized(ctx, l, r, s, slot)
-		if f == nil {
+		if f == nil && len(variants) > 1 {
 			l.auth.worked(s)
+		}
+		if f == nil {
 			return resp, nil
 		}
 		if first == nil {
@@ -166,7 +171,10 @@ func (c *Client) send(ctx context.Context, l *link, r *request, authorization st
 		cancel(nil)
 		return nil, c.broken(r, err)
 	}
-	resp.Body = &answerBody{inner: resp.Body, ctx: func() error { return context.Cause(ctx) }, cancel: cancel, impatient: impatient, patience: c.patience, slot: slot}
+	resp.Body = &answerBody{
+		inner: resp.Body, cause: func() error { return context.Cause(ctx) }, cancel: cancel,
+		impatient: impatient, patience: c.patience,
+	}
 	return resp, nil
 }
 

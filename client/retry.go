@@ -12,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/regctl/regctl/client/oci"
 )
 
 const (
@@ -153,7 +151,6 @@ func (r *request) appends() bool {
 // broken is the fault for an error of the HTTP machinery.
 func (c *Client) broken(r *request, err error) *fault {
 	f := &fault{err: c.failed(err)}
-	var coded *oci.Error
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
@@ -164,7 +161,6 @@ func (c *Client) broken(r *request, err error) *fault {
 		f.repeat = dns.IsTemporary || dns.IsTimeout
 	case errors.Is(err, errNoAnswer), isCut(err), errors.As(err, &timeout) && timeout.Timeout():
 		f.repeat = !r.appends()
-	case errors.As(err, &coded):
 	}
 	return f
 }
