@@ -94,6 +94,7 @@ Long flags work with one dash or two.
 	root.SetHelpCommandGroupID(groupOther)
 	root.AddCommand(
 		newLs(env, runLs),
+		newInspect(env, runInspect),
 		newServe(env, runServe),
 		newCompletion(env),
 		newVersion(env, runVersion),
