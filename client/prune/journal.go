@@ -1,0 +1,332 @@
+package prune
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/regctl/regctl/client/oci"
+)
+
+// The kinds of an [Entry].
+const (
+	KindRun      = "run"      // Begins a journal: when it was.
+	KindTag      = "tag"      // A tag that is about to go.
+	KindManifest = "manifest" // A manifest that is about to go, or whose tag is.
+	KindKept     = "kept"     // It was recorded, but stays.
+	KindEnd      = "end"      // All that was recorded is done.
+	KindUndone   = "undone"   // All that was recorded was put back.
+)
+
+// Entry is a line of a journal.
+type Entry struct {
+	Kind      string     `json:"kind"`
+	Time      time.Time  `json:"time,omitzero"`
+	Registry  string     `json:"registry,omitempty"` // Its address, with a scheme if that was said.
+	Repo      string     `json:"repo,omitempty"`
+	Tag       string     `json:"tag,omitempty"`
+	Digest    oci.Digest `json:"digest,omitempty"`
+	MediaType string     `json:"mediaType,omitempty"`
+	// Goes tells a manifest that is deleted from one that only loses tags.
+	Goes bool `json:"goes,omitempty"`
+	// Raw is the manifest, the first time that a journal has it.
+	Raw []byte `json:"raw,omitempty"`
+}
+
+// ErrNotRecorded is the error of a [Recorder] that could not write; nothing
+// more is deleted after it.
+var ErrNotRecorded = errors.New("not recorded, so nothing more is deleted")
+
+// Recorder takes down what is about to be deleted. It is safe for concurrent
+// use.
+type Recorder interface {
+	// Record returns once the entries are durable.
+	// Errors: [ErrNotRecorded].
+	Record(entries ...Entry) error
+}
+
+// Discard records nothing.
+type Discard struct{}
+
+// Record does nothing.
+func (Discard) Record(...Entry) error { return nil }
+
+// Journal is the record of one run, a file of lines. It is a [Recorder].
+type Journal struct {
+	id string
+
+	mu    sync.Mutex
+	f     *os.File
+	seen  map[oci.Digest]bool
+	lines int
+	err   error
+}
+
+const journalSuffix = ".jsonl"
+
+// CreateJournal begins a journal in dir, called after the time. It makes dir
+// if need be; nobody else can read either.
+func CreateJournal(dir string, now time.Time) (*Journal, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	id := now.UTC().Format("20060102-1504")
+	for n := 1; ; n++ {
+		j := &Journal{id: id, seen: map[oci.Digest]bool{}}
+		if n > 1 {
+			j.id = fmt.Sprintf("%s-%d", id, n)
+		}
+		var err error
+		j.f, err = os.OpenFile(filepath.Join(dir, j.id+journalSuffix), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		switch {
+		case err == nil:
+			return j, errors.Join(j.Record(Entry{Kind: KindRun, Time: now.UTC()}), syncDir(dir))
+		case !errors.Is(err, os.ErrExist):
+			return nil, err
+		}
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// ID is what [OpenJournal] finds it by.
+func (j *Journal) ID() string { return j.id }
+
+// Record writes entries and syncs the file once. After an error it writes
+// nothing more.
+// Errors: [ErrNotRecorded].
+func (j *Journal) Record(entries ...Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
+	}
+	var text bytes.Buffer
+	for _, e := range entries {
+		if j.seen[e.Digest] {
+			e.Raw = nil
+		}
+		if e.Raw != nil {
+			j.seen[e.Digest] = true
+		}
+		line, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotRecorded, err)
+		}
+		text.Write(append(line, '\n'))
+	}
+	_, err := j.f.Write(text.Bytes())
+	if err == nil {
+		err = j.f.Sync()
+	}
+	if err != nil {
+		j.err = fmt.Errorf("%w: %w", ErrNotRecorded, err)
+	}
+	j.lines += len(entries)
+	return j.err
+}
+
+// Close ends the journal: done says that all that was recorded was also done.
+// One that records nothing is removed.
+func (j *Journal) Close(done bool) error {
+	j.mu.Lock()
+	empty := j.lines <= 1
+	j.mu.Unlock()
+	if empty {
+		return errors.Join(j.f.Close(), os.Remove(j.f.Name()))
+	}
+	var err error
+	if done {
+		err = j.Record(Entry{Kind: KindEnd})
+	}
+	return errors.Join(err, j.f.Close())
+}
+
+// Journals returns the ids of the journals in dir, the oldest first. Without
+// such a directory there are none.
+func Journals(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var ids []string
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), journalSuffix); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareIDs)
+	return ids, err
+}
+
+// compareIDs puts …-10 after …-9.
+func compareIDs(a, b string) int {
+	if c := len(a) - len(b); c != 0 && len(a) > len("20060102-1504") && len(b) > len("20060102-1504") && a[:13] == b[:13] {
+		return c
+	}
+	return strings.Compare(a, b)
+}
+
+// OpenJournal opens the journal called id for [ReadJournal].
+// Errors: [os.ErrNotExist].
+func OpenJournal(dir, id string) (*os.File, error) {
+	if id != filepath.Base(id) {
+		return nil, fmt.Errorf("journal %q: %w", id, os.ErrNotExist)
+	}
+	return os.Open(filepath.Join(dir, id+journalSuffix))
+}
+
+// ReadJournal calls use for every entry. A last line that was cut is passed
+// over: what it would have told was not deleted.
+func ReadJournal(r io.Reader, use func(Entry) error) error {
+	return readLines(r, func(e Entry, _, _ int64) error { return use(e) })
+}
+
+// readLines tells where each entry is, too.
+func readLines(r io.Reader, use func(e Entry, offset, size int64) error) error {
+	lines := bufio.NewReader(r)
+	offset := int64(0)
+	for n := 1; ; n++ {
+		line, err := lines.ReadBytes('\n')
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		var e Entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		if err := use(e, offset, int64(len(line))); err != nil {
+			return err
+		}
+		offset += int64(len(line))
+	}
+}
+
+// Mark adds an entry to the end of a journal that was closed.
+func Mark(dir, id, kind string, now time.Time) error {
+	line, err := json.Marshal(Entry{Kind: kind, Time: now.UTC()})
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, id+journalSuffix), os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if cut, err := endsCut(f); err != nil {
+		return err
+	} else if cut {
+		return fmt.Errorf("journal %s: its last line is cut", id)
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+func endsCut(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return false, err
+	}
+	last := make([]byte, 1)
+	_, err = f.ReadAt(last, info.Size()-1)
+	return last[0] != '\n', err
+}
+
+// Left is what a journal knows of a registry that may still be there.
+type Left struct {
+	ID    string
+	Known map[string][]oci.Digest // By repository.
+	// Unfinished says that the run was cut short.
+	Unfinished bool
+}
+
+// Leftovers finds in dir what runs on a registry have recorded and may have
+// left: of those that were cut short what they wanted to delete, and if
+// untagged is set of all of them what has lost a tag.
+func Leftovers(dir, registry string, untagged bool) ([]Left, error) {
+	ids, err := Journals(dir)
+	if err != nil {
+		return nil, err
+	}
+	var found []Left
+	for _, id := range ids {
+		if finished, err := endedWith(dir, id); err != nil {
+			return nil, err
+		} else if finished == KindUndone || finished == KindEnd && !untagged {
+			continue
+		}
+		left, err := leftover(dir, id, registry, untagged)
+		if err != nil {
+			return nil, fmt.Errorf("journal %s: %w", id, err)
+		}
+		if len(left.Known) > 0 {
+			found = append(found, left)
+		}
+	}
+	return found, nil
+}
+
+// endedWith returns the kind of the last entry if it is a short one.
+func endedWith(dir, id string) (string, error) {
+	f, err := OpenJournal(dir, id)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	const most = 512
+	if end, err := f.Seek(0, io.SeekEnd); err != nil {
+		return "", err
+	} else if _, err := f.Seek(max(0, end-most), io.SeekStart); err != nil {
+		return "", err
+	}
+	tail, err := io.ReadAll(f)
+	lines := bytes.Split(bytes.TrimSuffix(tail, []byte("\n")), []byte("\n"))
+	var e Entry
+	if json.Unmarshal(lines[len(lines)-1], &e) != nil {
+		return "", err
+	}
+	return e.Kind, err
+}
+
+func leftover(dir, id, registry string, untagged bool) (Left, error) {
+	left := Left{ID: id, Known: map[string][]oci.Digest{}, Unfinished: true}
+	f, err := OpenJournal(dir, id)
+	if err != nil {
+		return left, err
+	}
+	defer f.Close()
+	err = ReadJournal(f, func(e Entry) error {
+		switch {
+		case e.Kind == KindEnd:
+			left.Unfinished = false
+		case e.Registry != registry:
+		case e.Kind == KindManifest && (e.Goes || untagged):
+			left.Known[e.Repo] = append(left.Known[e.Repo], e.Digest)
+		case e.Kind == KindKept && e.Tag == "":
+			left.Known[e.Repo] = slices.DeleteFunc(left.Known[e.Repo], func(d oci.Digest) bool { return d == e.Digest })
+		}
+		return nil
+	})
+	return left, err
+}
