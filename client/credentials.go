@@ -19,6 +19,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
+// Login is how somebody proves to a registry who they are.
+type Login = authn.AuthConfig
+
 // Credentials finds logins where docker and podman keep them. It never fails:
 // a file that cannot be read and a helper that is missing, broken or hangs are
 // told to Warn, and the registry is asked without a login. Files are read and

@@ -161,7 +161,7 @@ func TestLsOptions(t *testing.T) {
 		"ls -include a,b -include c":       {Include: []string{"a,b", "c"}},
 		"ls -exclude /x/ -reverse":         {Exclude: []string{"/x/"}, Reverse: true},
 		"ls -limit 5 -o yaml":              {Limit: 5, Output: "yaml"},
-		"ls -r h:5 --insecure --plain x":   {remoteOptions: remoteOptions{"h:5", true}, Plain: true, What: "x"},
+		"ls -r h:5 --insecure --plain x":   {remoteOptions: remoteOptions{Registry: "h:5", Insecure: true}, Plain: true, What: "x"},
 		"ls -host h:5":                     {remoteOptions: remoteOptions{Registry: "h:5"}},
 		"ls -registry=h:5 -output=json -a": {remoteOptions: remoteOptions{Registry: "h:5"}, Output: "json", All: true},
 	} {

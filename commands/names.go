@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/regctl/regctl/client/layout"
 	"github.com/regctl/regctl/client/oci"
 )
 
@@ -48,7 +49,7 @@ func (t target) String() string {
 	default: // Else the host would be taken for the first part of a repository.
 		name = "https://" + name
 	}
-	if t.repo != "" {
+	if t.repo != "" && (t.layout == "" || t.repo != layout.Unnamed) {
 		name, separator = name+separator+t.repo, ":"
 	}
 	switch {
@@ -90,7 +91,8 @@ func parseTarget(what string, fallback func() (string, error)) (target, error) {
 
 const layoutPrefix = "oci:"
 
-// parseLayout reads DIR, followed by :TAG, :REPO:TAG, :TEAM/REPO or @DIGEST.
+// parseLayout reads DIR, followed by :TAG, :REPO:TAG, :TEAM/REPO or @DIGEST. A
+// tag alone is one of the repository that a layout does not name.
 // A repository called oci is HOST/oci.
 func parseLayout(what, rest string) (target, error) {
 	drive := ""
@@ -111,15 +113,14 @@ func parseLayout(what, rest string) (target, error) {
 	case name == "":
 		return t, nil
 	case name[0] == '@':
-		t.ref = name[1:]
+		t.repo, t.ref = layout.Unnamed, name[1:]
 		_, err := oci.ParseDigest(t.ref)
 		return t, err
 	case strings.ContainsAny(name[1:], ":/@"):
 		return t, t.parseRepo(what, name[1:])
-	default:
-		t.ref = name[1:]
 	}
-	return t, oci.CheckRef(t.ref)
+	t.repo, t.ref = layout.Unnamed, name[1:]
+	return t, oci.CheckTag(t.ref)
 }
 
 func cutScheme(s string) (scheme, rest string) {

@@ -38,12 +38,12 @@ func TestParseTarget(t *testing.T) {
 		"http://myhost/app":         {scheme: "http", host: "myhost", repo: "app"},
 		"https://localhost:5000/":   {scheme: "https", host: "localhost:5000"},
 		"oci:dir":                   {layout: "dir"},
-		"oci:./a/b.c:3.20":          {layout: "./a/b.c", ref: "3.20"},
-		"oci:/srv/x@" + digest:      {layout: "/srv/x", ref: digest},
+		"oci:./a/b.c:3.20":          {layout: "./a/b.c", repo: "layout", ref: "3.20"},
+		"oci:/srv/x@" + digest:      {layout: "/srv/x", repo: "layout", ref: digest},
 		"oci:/srv/x:team/app":       {layout: "/srv/x", repo: "team/app"},
 		"oci:/srv/x:app:1":          {layout: "/srv/x", repo: "app", ref: "1"},
 		"oci:/srv/x:app@" + digest:  {layout: "/srv/x", repo: "app", ref: digest},
-		`oci:C:\images:1`:           {layout: `C:\images`, ref: "1"},
+		`oci:C:\images:1`:           {layout: `C:\images`, repo: "layout", ref: "1"},
 		"localhost/oci:1":           {host: "localhost", repo: "oci", ref: "1"},
 	} {
 		got, err := parseTarget(what, func() (string, error) { return "def:5000", nil })

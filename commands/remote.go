@@ -3,6 +3,7 @@ package commands
 import (
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -10,18 +11,33 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/regctl/regctl/client"
+	"github.com/regctl/regctl/client/layout"
 	"github.com/regctl/regctl/client/oci"
 )
 
 // remoteOptions say which registry is meant and how to speak to it.
 type remoteOptions struct {
-	Registry string
-	Insecure bool
+	Registry  string
+	Login     string
+	Insecure  bool
+	CAs       []string
+	Cert, Key string
 }
 
 func (o *remoteOptions) add(cmd *cobra.Command) {
+	o.addWire(cmd)
 	cmd.Flags().StringVarP(&o.Registry, "registry", "r", "", "the `HOST` that bare names mean")
-	cmd.Flags().BoolVar(&o.Insecure, "insecure", false, "accept any certificate, and plain HTTP")
+	cmd.Flags().StringVar(&o.Login, "login", "", "log in as `USER:PASSWORD`, for this command only; others on this machine can see it")
+	_ = cmd.RegisterFlagCompletionFunc("registry", cobra.NoFileCompletions) // The flag is there.
+}
+
+// addWire adds the flags that say how to speak to a registry.
+func (o *remoteOptions) addWire(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&o.Insecure, "insecure", false, "accept any certificate, and plain HTTP")
+	flags.StringArrayVar(&o.CAs, "ca", nil, "trust the authorities in `FILE`, too (PEM; repeatable)")
+	flags.StringVar(&o.Cert, "cert", "", "show the certificate in `FILE` (PEM)")
+	flags.StringVar(&o.Key, "key", "", "the key of --cert, if that `FILE` is another")
 }
 
 // target parses the argument what of a command.
@@ -36,29 +52,65 @@ type registries struct {
 	env  *Env
 	o    *remoteOptions
 	warn func(error) // Nil: nobody is told.
+	jobs int         // As in [client.Options].
 
-	mu     sync.Mutex
-	opened map[string]*client.Client // By [target.address].
-	told   map[string]bool           // Warnings that were given.
+	mu      sync.Mutex
+	logins  *logins
+	remotes map[string]*client.Client    // By [target.address].
+	layouts map[string]*layout.Directory // By the directory.
+	told    map[string]bool              // Warnings that were given.
 }
 
 // registries returns an opener for one run of a command. Trouble with stored
 // logins goes to warn, each once; warn may be nil.
 func (e *Env) registries(o *remoteOptions, warn func(error)) *registries {
-	return &registries{env: e, o: o, warn: warn, opened: map[string]*client.Client{}, told: map[string]bool{}}
+	return &registries{
+		env: e, o: o, warn: warn, told: map[string]bool{},
+		remotes: map[string]*client.Client{}, layouts: map[string]*layout.Directory{},
+	}
 }
 
-// open returns the registry that t is in.
+// open returns the registry that t is in. A directory must be there.
 func (r *registries) open(t target) (oci.Registry, error) {
-	c, err := r.remote(t)
+	if t.layout != "" {
+		return r.directory(t, layout.Open)
+	}
+	return asRegistry(r.remote(t))
+}
+
+// create is open, but that it makes a directory that is not there.
+func (r *registries) create(t target) (oci.Registry, error) {
+	if t.layout != "" {
+		return r.directory(t, layout.Create)
+	}
+	return asRegistry(r.remote(t))
+}
+
+// asRegistry keeps a nil Client from looking like a registry.
+func asRegistry(c *client.Client, err error) (oci.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
 	reg, ok := any(c).(oci.Registry)
 	if !ok {
-		return nil, oci.Errorf(oci.Unsupported, "%s can only be listed", t.host)
+		return nil, oci.Errorf(oci.Unsupported, "%s can only be listed", c.Host())
 	}
 	return reg, nil
+}
+
+func (r *registries) directory(t target, open func(string) (*layout.Directory, error)) (oci.Registry, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	dir := filepath.Clean(t.layout)
+	if d := r.layouts[dir]; d != nil {
+		return d, nil
+	}
+	d, err := open(dir)
+	if err != nil {
+		return nil, err
+	}
+	r.layouts[dir] = d
+	return d, nil
 }
 
 // remote returns the registry of t as a client of a server.
@@ -68,21 +120,42 @@ func (r *registries) remote(t target) (*client.Client, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c := r.opened[t.address()]; c != nil {
+	if c := r.remotes[t.address()]; c != nil {
 		return c, nil
 	}
-	wire := r.env.Transport
-	if r.env.verbose {
-		wire = &tracer{env: r.env, inner: client.Transport(wire, r.o.Insecure)}
+	if r.logins == nil {
+		var err error
+		if r.logins, err = r.env.logins(r.o); err != nil {
+			return nil, err
+		}
 	}
-	c, err := client.New(t.address(), client.Options{
-		Keychain: r.env.credentials(r.tell), Transport: wire, Insecure: r.o.Insecure,
-		UserAgent: "regctl/" + r.env.Build.Version,
-	})
+	login, err := r.logins.of(t.host)
+	if err != nil {
+		return nil, err
+	}
+	keys := r.env.credentials(r.tell)
+	if login != nil {
+		keys.Logins = map[string]client.Login{t.host: *login}
+	}
+	o := r.env.clientOptions(r.o)
+	o.Keychain, o.Warn, o.Jobs = keys, r.tell, r.jobs
+	c, err := client.New(t.address(), o)
 	if err == nil {
-		r.opened[t.address()] = c
+		r.remotes[t.address()] = c
 	}
 	return c, err
+}
+
+// clientOptions is how to speak to registries by o, but for logins.
+func (e *Env) clientOptions(o *remoteOptions) client.Options {
+	c := client.Options{
+		Transport: e.Transport, Insecure: o.Insecure, CAs: o.CAs, Cert: o.Cert, Key: o.Key, CertDirs: e.certDirs(),
+		UserAgent: "regctl/" + e.Build.Version, Now: e.Now, After: e.After,
+	}
+	if e.verbose {
+		c.Wrap = func(inner http.RoundTripper) http.RoundTripper { return &tracer{env: e, inner: inner} }
+	}
+	return c
 }
 
 // tell passes a warning on unless it was given before.
@@ -174,7 +247,7 @@ func (t target) unreachable(err error, command string) string {
 	case strings.HasSuffix(text, ": no such host") && !strings.ContainsAny(name, ".[") && port != "":
 		return ". If " + name + " is a repository: " + command + " " + defaultRegistry + "/" + name
 	case strings.Contains(text, "certificate"):
-		return ". If you trust this server all the same: --insecure"
+		return ". Or: --ca FILE; if you trust this server all the same: --insecure"
 	}
 	return ""
 }
