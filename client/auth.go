@@ -227,6 +227,9 @@ func covers(had, wanted string) bool {
 	}
 	for _, s := range strings.Fields(wanted) {
 		what, actions := splitScope(s)
+		if rights[what] == "" {
+			return false
+		}
 		mine := strings.Split(rights[what], ",")
 		for _, action := range strings.Split(actions, ",") {
 			if !slices.Contains(mine, action) {
