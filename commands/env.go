@@ -33,6 +33,9 @@ type Env struct {
 	// Asks says that Stdin and Stderr are a terminal: somebody can be asked.
 	// Shows says that Stderr is one: a progress bar can be shown.
 	Asks, Shows bool
+	// ReadPassword reads a line from the terminal without showing it. It is
+	// called only if Asks is set.
+	ReadPassword func() (string, error)
 	// Transport carries requests to registries; nil: as the client does.
 	Transport http.RoundTripper
 	// Build is what `regctl version` tells.
@@ -50,6 +53,10 @@ func System(b Build) *Env {
 	}
 	env.Shows = term.IsTerminal(int(os.Stderr.Fd())) && env.Getenv("CI") == ""
 	env.Asks = env.Shows && term.IsTerminal(int(os.Stdin.Fd()))
+	env.ReadPassword = func() (string, error) {
+		raw, err := term.ReadPassword(int(os.Stdin.Fd()))
+		return string(raw), err
+	}
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
 		env.Terminal = true
 		if width, _, err := term.GetSize(fd); err == nil {

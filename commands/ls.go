@@ -93,7 +93,7 @@ func lsRegistryPy() map[string]string {
 	hints := map[string]string{
 		"i image":                       "name the repository: regctl ls REPO",
 		"n num":                         "it counts tags to keep; for a shorter list: --limit N",
-		"l login w read-password":       "logins are docker's: docker login HOST",
+		"w read-password":               "the password is asked for, or read by --password-stdin: regctl login HOST",
 		"no-validate-ssl":               "here: --insecure",
 		"tags-like similar-tags":        "here: --include '/REGEX/'",
 		"d delete delete-all dry-run":   "regctl ls deletes nothing",

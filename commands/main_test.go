@@ -51,9 +51,17 @@ func newTestEnv(transport http.RoundTripper, environ ...string) testEnv {
 	return testEnv{&Env{
 		Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Environ: environ,
 		Now:       func() time.Time { return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC) },
+		After:     func(time.Duration) <-chan time.Time { return atOnce() },
 		Transport: transport,
 		Build:     Build{Version: "0.1.0", Commit: "1a2b3c4d", OS: "linux", Arch: "amd64"},
 	}, &stdout, &stderr}
+}
+
+// atOnce is a wait that is over.
+func atOnce() <-chan time.Time {
+	over := make(chan time.Time, 1)
+	over <- time.Time{}
+	return over
 }
 
 // run runs a command line and wants its status, output and talk.

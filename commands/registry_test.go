@@ -80,12 +80,13 @@ func scriptRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if *login != "" {
 		h = asking(h, *login)
 	}
-	start := httptest.NewServer
-	if *tls {
-		start = httptest.NewTLSServer
-	}
-	server := start(h)
+	server := httptest.NewUnstartedServer(h)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if *tls {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
 	ts.Defer(server.Close)
 	ts.Setenv(flags.Arg(0), server.Listener.Addr().String())
 }

@@ -96,6 +96,8 @@ Long flags work with one dash or two.
 		newLs(env, runLs),
 		newInspect(env, runInspect),
 		newServe(env, runServe),
+		newLogin(env, runLogin),
+		newLogout(env, runLogout),
 		newCompletion(env),
 		newVersion(env, runVersion),
 	)
