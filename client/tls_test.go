@@ -176,3 +176,20 @@ func TestWrap(t *testing.T) {
 		t.Errorf("seen %q, %v", seen, err)
 	}
 }
+
+// TestOneConnectionForEachBlob: also with a server that would rather have all
+// on one.
+func TestOneConnectionForEachBlob(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Proto != "HTTP/1.1" {
+			t.Errorf("%s is asked for in %s", r.URL.Path, r.Proto)
+		}
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	if err := check(t, server.Listener.Addr().String(), Options{Insecure: true}); err != nil {
+		t.Error(err)
+	}
+}
