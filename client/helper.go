@@ -41,12 +41,19 @@ func newHelperCall(ctx context.Context, helper string, environ []string, timeout
 				return nil
 			case ctx.Err() != nil:
 				return ctx.Err()
+			case isMissing(name):
+				return fmt.Errorf("%s is not to be found", name)
 			case limited.Err() != nil:
 				return fmt.Errorf("%s did not answer within %s", name, timeout)
 			}
 			return fmt.Errorf("%s: %w", name, err)
 		},
 	}
+}
+
+func isMissing(program string) bool {
+	_, err := exec.LookPath(program)
+	return err != nil
 }
 
 // helperProgram runs a helper and keeps what it says on stderr out of ours.

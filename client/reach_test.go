@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -192,5 +193,65 @@ func TestIsForbiddenIsAboutWholeNetworks(t *testing.T) {
 		if got := isForbidden(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: %v", address, got)
 		}
+	}
+}
+
+// TestProxies: look names up themselves, and being near says nothing of the
+// registry behind them.
+func TestProxies(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.String())
+		switch r.URL.Path {
+		case "/v2/away":
+			http.Redirect(w, r, "http://storage.example.com/data", http.StatusFound)
+		case "/v2/private":
+			http.Redirect(w, r, "http://10.0.0.1/data", http.StatusFound)
+		}
+	}))
+	defer proxy.Close()
+	at, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New("http://reg.example.com", Options{Transport: &http.Transport{Proxy: http.ProxyURL(at), DialContext: dialer(net.Dialer{})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(t, c, "/v2/away"); err != nil {
+		t.Error(err)
+	}
+	if _, err := get(t, c, "/v2/private"); !errors.Is(err, oci.Unavailable) || !strings.Contains(err.Error(), "without being on one") {
+		t.Errorf("got %v", err)
+	}
+	want := "[http://reg.example.com/v2/ http://reg.example.com/v2/away http://storage.example.com/data http://reg.example.com/v2/private]"
+	if fmt.Sprint(asked) != want {
+		t.Errorf("asked for %v", asked)
+	}
+}
+
+// TestPrivateRegistriesAreKnownByWhereTheyAre: not only by an address that the
+// user typed.
+func TestPrivateRegistriesAreKnownByWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	elsewhere, asked := storage(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/away" {
+			http.Redirect(w, r, elsewhere+"/data", http.StatusFound)
+		}
+	}))
+	defer server.Close()
+	c, err := New("http://reg.example.com", Options{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == "reg.example.com:80" {
+			address = server.Listener.Addr().String()
+		}
+		return dialer(net.Dialer{})(ctx, network, address)
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(t, c, "/v2/away"); err != nil || asked.URL.Path != "/data" {
+		t.Errorf("got %v", err)
 	}
 }
