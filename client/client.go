@@ -54,6 +54,9 @@ type Options struct {
 	// HOST[:PORT] in them.
 	CertDirs []string
 
+	// Cache keeps manifests and image configs for later runs; nil: nothing is
+	// kept.
+	Cache Cache
 	// UserAgent of the requests; empty: "regctl".
 	UserAgent string
 	// Jobs is how many small requests, and besides how many downloads and how
@@ -83,6 +86,9 @@ type Client struct {
 	after    func(time.Duration) <-chan time.Time
 	jitter   func() float64
 	patience time.Duration // With a server that says nothing.
+
+	cache  Cache
+	traits traits
 
 	slots      *slots
 	gate       gate
@@ -120,6 +126,7 @@ func New(host string, o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
+		cache: o.Cache, traits: newTraits(),
 		host: rest, keychain: o.Keychain, agent: cmp.Or(o.UserAgent, "regctl"), trust: trust,
 		now: o.Now, after: o.After, jitter: o.Jitter, patience: patience, connecting: make(chan struct{}, 1),
 	}
@@ -292,6 +299,7 @@ func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
 		return nil, c.failed(err)
 	}
 	l.auth.challenge = challengeOf(resp.Header)
+	c.traits.greeted(resp.StatusCode, resp.Header)
 	return l, nil
 }
 

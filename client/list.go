@@ -44,14 +44,9 @@ func (c *Client) Tags(ctx context.Context, repo, after string) iter.Seq2[string,
 	return inRepo(ctx, c, repo, "/tags/list", after, decodeName)
 }
 
-// TagDetails lists the tags of repo with what is known of each.
-// Errors: [oci.NameUnknown], [oci.Unsupported] (only regctl serve can tell).
-func (c *Client) TagDetails(ctx context.Context, repo, after string) iter.Seq2[oci.TagDetail, error] {
-	return inRepo(ctx, c, repo, "/_regctl/tags", after, decodeDetail)
-}
-
 // FirstTagDetails returns the first page of [Client.TagDetails], by one
-// request, and whether there are more.
+// request, and whether there are more. Only regctl serve can; others have no
+// such endpoint.
 // Errors: those of TagDetails.
 func (c *Client) FirstTagDetails(ctx context.Context, repo string) (details []oci.TagDetail, more bool, err error) {
 	if err := oci.CheckRepo(repo); err != nil {
