@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/regctl/regctl/client"
 	"github.com/regctl/regctl/client/oci"
 )
 
@@ -17,8 +15,10 @@ type lsOptions struct {
 	remoteOptions
 	What    string
 	All     bool
+	Long    bool
 	Include []string
 	Exclude []string
+	Sort    string
 	Reverse bool
 	Limit   int
 	Full    bool
@@ -30,23 +30,34 @@ type lsOptions struct {
 const lsHelp = `List the repositories of a registry, the tags of a repository, or with --all
 every REPOSITORY:TAG of a registry.
 
-  regctl ls                   repositories of the default registry
-  regctl ls HOST              repositories of HOST
-  regctl ls REPO              tags of a repository of the default registry
-  regctl ls HOST/REPO         tags of a repository
-  regctl ls --all HOST        every REPOSITORY:TAG
-
 What has a dot, a port or a trailing slash, or is localhost, is a HOST; it may
-begin with http:// or https://.
+begin with http:// or https://. oci:DIR is a directory.
 
 --include and --exclude take a glob, in which * stays within a part of a name
 and ** does not, or a /regular expression/. With --all a glob without a colon
-is about the repository: --include 'team/*' --exclude '**:dev-*'.
+is about the repository.
 
-On a terminal more is told of a registry that is a regctl serve. SIZE is what a
-pull of all platforms of an image moves; of a repository, the sum over the
-different images that its tags point to: a layer counts in each of them. Of more
-than a page of tags the first page counts; 1000+, ≥ and ≤ say so.`
+--long tells TAG DIGEST SIZE CREATED PUSHED PLATFORMS, or of repositories their
+TAGS SIZE PUSHED. A regctl serve tells all that by one request a page, and on a
+terminal without --long, too. Of another registry every tag is asked for, and
+what is not known yet of its image: PUSHED stays unknown there.
+
+SIZE is what a pull of all platforms of an image moves; of a repository, the sum
+over the different images that its tags point to: a layer counts in each of them.
+Where only the first page of tags was looked at, 1000+, ≥ and ≤ say so.
+
+The order is that of the registry, as it comes, unless --sort or --reverse say
+otherwise; --limit counts after them. Time is that of the push where it is known,
+else that of the build.`
+
+const lsExamples = `  regctl ls                   repositories of the default registry
+  regctl ls HOST              repositories of HOST
+  regctl ls HOST/REPO         tags of a repository
+  regctl ls --all HOST        every REPOSITORY:TAG
+  regctl ls -l team/app --sort time --limit 10
+  regctl ls --all --include 'team/*' --exclude '**:dev-*'
+  regctl ls -l team/app -o json | jq -r '.items[].digest'
+  regctl ls --all --full | xargs -n1 regctl inspect`
 
 func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.Command {
 	o := &lsOptions{}
@@ -54,6 +65,7 @@ func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.C
 		Use:               "ls [HOST | [HOST/]REPO]",
 		Short:             "List repositories or tags",
 		Long:              lsHelp,
+		Example:           lsExamples,
 		GroupID:           groupLook,
 		Args:              atMost(1),
 		Annotations:       lsRegistryPy(),
@@ -70,7 +82,9 @@ func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.C
 	flags.BoolVarP(&o.All, "all", "a", false, "every REPOSITORY:TAG")
 	flags.StringArrayVar(&o.Include, "include", nil, "only names that match `PATTERN` (repeatable)")
 	flags.StringArrayVar(&o.Exclude, "exclude", nil, "no names that match `PATTERN` (repeatable)")
-	flags.BoolVar(&o.Reverse, "reverse", false, "last name first")
+	flags.BoolVarP(&o.Long, "long", "l", false, "with digest, size, times and platforms")
+	flags.StringVar(&o.Sort, "sort", "", "by `WHAT`: name, semver (highest first), time (newest first) or size (largest first)")
+	flags.BoolVar(&o.Reverse, "reverse", false, "last one first")
 	flags.IntVar(&o.Limit, "limit", 0, "at most `N` names")
 	flags.BoolVar(&o.Full, "full", false, "whole names, HOST/REPO:TAG, for other programs")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "names only, no warnings")
@@ -78,6 +92,8 @@ func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.C
 	flags.StringVar(&o.Registry, "host", "", "as --registry")
 	hideFlag(cmd, "host")
 	addOutput(cmd, &o.Output)
+	orders := cobra.FixedCompletions([]cobra.Completion{sortName, sortSemver, sortTime, sortSize}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("sort", orders) // The flag is there.
 	return cmd
 }
 
@@ -99,8 +115,8 @@ func lsRegistryPy() map[string]string {
 		"d delete delete-all dry-run":   "regctl ls deletes nothing",
 		"keep-tags keep-tags-like":      "regctl ls deletes nothing",
 		"keep-by-hours delete-by-hours": "regctl ls deletes nothing",
-		"layers":                        "regctl ls lists names only",
-		"order-by-date":                 "regctl ls lists in the order of the registry; see --reverse",
+		"layers":                        "here: regctl inspect REPO:TAG",
+		"order-by-date":                 "here: --sort time",
 		"debug":                         "here: --verbose",
 		"digest-method auth-method":     "regctl finds that out by itself",
 	}
@@ -113,33 +129,20 @@ func lsRegistryPy() map[string]string {
 	return annotations
 }
 
-// lsItem is a line of the list, and its JSON form.
-type lsItem struct {
-	Repo string `json:"repo"`
-	Tag  string `json:"tag,omitempty"`
-
-	detail *oci.TagDetail // Of a tag, sum of a repository. Nil: not known.
-	sum    *repoSum
-}
-
-func (i lsItem) name() string {
-	if i.Tag == "" {
-		return i.Repo
-	}
-	return i.Repo + ":" + i.Tag
-}
-
 func runLs(ctx context.Context, env *Env, o *lsOptions) error {
 	l, err := newLister(env, o)
 	if err != nil {
 		return err
 	}
 	items := l.items(ctx)
-	if o.Reverse {
+	if o.Reverse && o.Sort == "" {
 		items = reversed(items)
 	}
-	if l.columns() != nil && l.target.repo == "" && !o.All && !o.Full {
+	if l.ofRepos() && !o.Full && (l.wide || l.columns() != nil) {
 		items = l.summed(ctx, items)
+	}
+	if o.Sort != "" {
+		items = sorted(items, l.compare)
 	}
 	err = l.print(items)
 	switch {
@@ -151,9 +154,16 @@ func runLs(ctx context.Context, env *Env, o *lsOptions) error {
 		return &ExitError{Status: exitSome}
 	}
 	if l.printed == 0 && l.columns() != nil {
-		env.say("nothing to list on %s", l.target.host)
+		env.say("nothing to list on %s", l.host)
 	}
 	return nil
+}
+
+// listing is what ls needs of a registry.
+type listing interface {
+	Repos(ctx context.Context, after string) iter.Seq2[string, error]
+	Tags(ctx context.Context, repo, after string) iter.Seq2[string, error]
+	TagDetails(ctx context.Context, repo, after string) iter.Seq2[oci.TagDetail, error]
 }
 
 // lister is one run of `regctl ls`.
@@ -163,8 +173,12 @@ type lister struct {
 	target  target
 	format  format
 	filter  filter
-	client  *client.Client
-	details bool // Items have them.
+	compare func(a, b lsItem) int
+	reg     listing
+	host    string // Of the registry, for messages and whole names.
+	all     bool   // REPOSITORY:TAG.
+	wide    bool   // Details are wanted whatever they cost.
+	details bool   // Items have them.
 	printed int
 	failed  int // Repositories that could not be listed.
 }
@@ -185,51 +199,108 @@ func newLister(env *Env, o *lsOptions) (*lister, error) {
 		return nil, err
 	}
 	if l.target.ref != "" {
-		return nil, usagef("%s names one image; ls lists repositories and tags: regctl ls %s", o.What, l.target.repo)
+		return nil, usagef("%s names one image; what it is made of: regctl inspect %s; the tags beside it: regctl ls %s",
+			o.What, o.What, l.target.repo)
 	}
-	warn := env.warn
-	if o.Quiet {
+	if err := l.order(); err != nil {
+		return nil, err
+	}
+	l.wide = o.Long || o.Sort == sortTime || o.Sort == sortSize
+	l.all = o.All || l.target.layout != "" && l.target.repo == ""
+	return l, l.open()
+}
+
+// order reads --sort. What is sorted by the registry's way is turned round here.
+func (l *lister) order() error {
+	if l.o.Sort == "" {
+		return nil
+	}
+	compare := sortings(l.o.Sort)
+	switch {
+	case compare == nil:
+		return usagef("--sort %q: there is name, semver, time and size", l.o.Sort)
+	case l.o.Sort == sortSemver && l.ofRepos():
+		return usagef("--sort semver is about tags; name a repository, or list all of them: --all")
+	}
+	l.compare = compare
+	if l.o.Reverse {
+		l.compare = func(a, b lsItem) int { return compare(b, a) }
+	}
+	return nil
+}
+
+func (l *lister) open() error {
+	warn := l.env.warn
+	if l.o.Quiet {
 		warn = nil
 	}
-	l.client, err = env.open(l.target, &o.remoteOptions, warn)
-	return l, err
+	all := l.env.registries(&l.o.remoteOptions, warn)
+	if l.target.layout != "" {
+		reg, err := all.open(l.target)
+		l.reg, l.host = reg, l.target.address()
+		return err
+	}
+	c, err := all.remote(l.target)
+	l.reg, l.host = c, l.target.host
+	return err
+}
+
+// ofRepos tells that the list is one of repositories.
+func (l *lister) ofRepos() bool {
+	return l.target.repo == "" && !l.o.All && l.target.layout == ""
 }
 
 // items returns what the options ask for, in the order of the registry.
 func (l *lister) items(ctx context.Context) iter.Seq2[lsItem, error] {
+	keepsTag := func(i lsItem) bool { return l.filter.keepsTag(i.Repo, i.Tag) }
 	switch {
-	case l.target.repo == "" && l.o.All:
-		return kept(allTags(ctx, l.client, l.filter.skips), func(i lsItem) bool { return l.filter.keepsTag(i.Repo, i.Tag) })
+	case l.target.repo == "" && l.all:
+		return kept(allTags(ctx, l.reg, l.filter.skips, l.tagsOf), keepsTag)
 	case l.target.repo == "":
-		repos := mapped(l.client.Repos(ctx, ""), func(name string) lsItem { return lsItem{Repo: name} })
+		repos := mapped(l.reg.Repos(ctx, ""), func(name string) lsItem { return lsItem{Repo: name} })
 		return kept(repos, func(i lsItem) bool { return l.filter.keeps(i.Repo) })
+	case l.all:
+		return kept(l.tagsOf(ctx, l.target.repo), keepsTag)
 	}
-	tags := l.tags(ctx)
-	if l.o.All {
-		return kept(tags, func(i lsItem) bool { return l.filter.keepsTag(i.Repo, i.Tag) })
-	}
-	return kept(tags, func(i lsItem) bool { return l.filter.keeps(i.Tag) })
+	return kept(l.tags(ctx), func(i lsItem) bool { return l.filter.keeps(i.Tag) })
 }
 
-// tags lists the tags of a repository, for a terminal with details if the
-// registry knows them.
+// tagsOf lists the tags of a repository, with details if they are wanted.
+func (l *lister) tagsOf(ctx context.Context, repo string) iter.Seq2[lsItem, error] {
+	if l.wide {
+		return mapped(l.reg.TagDetails(ctx, repo, ""), func(d oci.TagDetail) lsItem {
+			return lsItem{Repo: repo, Tag: d.Tag, detail: &d}
+		})
+	}
+	return mapped(l.reg.Tags(ctx, repo, ""), func(tag string) lsItem { return lsItem{Repo: repo, Tag: tag} })
+}
+
+// tags lists the tags of the repository, for a terminal with details if they
+// cost nothing.
 func (l *lister) tags(ctx context.Context) iter.Seq2[lsItem, error] {
 	repo := l.target.repo
-	names := mapped(l.client.Tags(ctx, repo, ""), func(tag string) lsItem { return lsItem{Repo: repo, Tag: tag} })
-	if l.columns() == nil || l.o.All || l.o.Full {
-		return names
+	reg, remote := l.reg.(firstPage)
+	if l.wide || !remote || l.columns() == nil || l.o.Full {
+		return l.tagsOf(ctx, repo)
 	}
-	details := mapped(l.client.TagDetails(ctx, repo, ""), func(d oci.TagDetail) lsItem {
-		return lsItem{Repo: repo, Tag: d.Tag, detail: &d}
-	})
 	return func(yield func(lsItem, error) bool) {
-		for item, err := range details {
-			if err != nil && !l.details && !fatal(err) { // Not one of ours.
-				names(yield)
+		first, more, err := reg.FirstTagDetails(ctx, repo)
+		if err != nil { // Not one of ours. Or it is broken, and says so again.
+			l.tagsOf(ctx, repo)(yield)
+			return
+		}
+		l.details = true
+		last := ""
+		for _, d := range first {
+			if last = d.Tag; !yield(lsItem{Repo: repo, Tag: d.Tag, detail: &d}, nil) {
 				return
 			}
-			l.details = err == nil
-			if !yield(item, err) {
+		}
+		if !more {
+			return
+		}
+		for d, err := range l.reg.TagDetails(ctx, repo, last) {
+			if !yield(lsItem{Repo: repo, Tag: d.Tag, detail: &d}, err) || err != nil {
 				return
 			}
 		}
@@ -238,19 +309,27 @@ func (l *lister) tags(ctx context.Context) iter.Seq2[lsItem, error] {
 
 // columns are those of the table; none if the list is plain.
 func (l *lister) columns() []string {
-	switch {
-	case !l.env.Terminal || l.o.Plain || l.o.Quiet || l.format.name != "":
+	details := []string{"DIGEST", "SIZE", "CREATED", "PUSHED"}
+	if l.o.Long {
+		details = append(details, "PLATFORMS")
+	}
+	switch wide := l.wide || l.details; {
+	case l.o.Plain || l.o.Quiet || l.format.name != "", !l.env.Terminal && !l.o.Long:
 		return nil
-	case l.o.Full:
+	case l.o.Full && !l.o.Long:
 		return []string{"NAME"}
-	case l.target.repo == "" && !l.o.All && l.details:
+	case l.ofRepos() && wide:
 		return []string{"REPOSITORY", "TAGS", "SIZE", "PUSHED"}
-	case l.target.repo == "" && !l.o.All:
+	case l.ofRepos():
 		return []string{"REPOSITORY"}
-	case l.o.All:
+	case l.o.Full:
+		return append([]string{"NAME"}, details...)
+	case l.all && wide:
+		return append([]string{"REPOSITORY", "TAG"}, details...)
+	case l.all:
 		return []string{"REPOSITORY", "TAG"}
-	case l.details:
-		return []string{"TAG", "DIGEST", "SIZE", "CREATED", "PUSHED"}
+	case wide:
+		return append([]string{"TAG"}, details...)
 	}
 	return []string{"TAG"}
 }
@@ -261,7 +340,7 @@ func (l *lister) print(items iter.Seq2[lsItem, error]) error {
 	var p printer
 	start := func() {
 		if p == nil { // The columns are known with the first item.
-			p = newPrinter(l.env.Stdout, l.format, "regctl.ls/v1", l.client.Host(), l.columns())
+			p = newPrinter(l.env.Stdout, l.format, "regctl.ls/v1", l.host, l.columns())
 		}
 	}
 	for item, err := range items {
@@ -292,34 +371,29 @@ func (l *lister) print(items iter.Seq2[lsItem, error]) error {
 // plain is the line for item outside a table.
 func (l *lister) plain(item lsItem) string {
 	switch {
+	case l.o.Full && l.target.layout != "":
+		return l.host + ":" + item.name()
 	case l.o.Full:
-		return l.client.Host() + "/" + item.name()
-	case l.target.repo != "" && !l.o.All:
+		return l.host + "/" + item.name()
+	case l.target.repo != "" && !l.all:
 		return item.Tag
 	}
 	return item.name()
 }
 
 func (l *lister) cells(item lsItem) []string {
-	switch columns := l.columns(); {
-	case l.o.All && len(columns) == 2:
+	columns := l.columns()
+	switch {
+	case l.ofRepos() && len(columns) == 4:
+		return append([]string{l.plain(item)}, item.sum.cells(l.env.Now())...)
+	case len(columns) > 3 && columns[1] == "TAG":
+		return append([]string{item.Repo, item.Tag}, tagCells(l.env.Now(), item.detail, l.o.Long)...)
+	case len(columns) > 3:
+		return append([]string{l.plain(item)}, tagCells(l.env.Now(), item.detail, l.o.Long)...)
+	case len(columns) == 2:
 		return []string{item.Repo, item.Tag}
-	case len(columns) == 4:
-		return append([]string{item.Repo}, item.sum.cells(l.env.Now())...)
-	case len(columns) == 5 && item.detail != nil:
-		d := item.detail
-		return []string{
-			item.Tag, shortDigest(d.Manifest.Digest), humanSize(d.Size),
-			ago(l.env.Now(), d.Created), ago(l.env.Now(), d.Pushed),
-		}
 	}
 	return []string{l.plain(item)}
-}
-
-// shortDigest keeps enough of a digest to tell images apart.
-func shortDigest(d oci.Digest) string {
-	algorithm, hex, _ := strings.Cut(string(d), ":")
-	return algorithm + ":" + hex[:min(12, len(hex))]
 }
 
 // fatal tells errors after which no other repository can be listed either.
@@ -330,7 +404,7 @@ func fatal(err error) bool {
 // explain adds to err what to try next. The repo is set if err is about one of
 // many repositories.
 func (l *lister) explain(err error, repo string) error {
-	host := l.client.Host()
+	host := l.host
 	catalogue := l.target.repo == "" && repo == ""
 	switch {
 	case catalogue && errors.Is(err, oci.Unsupported):
@@ -362,26 +436,6 @@ func kept(items iter.Seq2[lsItem, error], keep func(lsItem) bool) iter.Seq2[lsIt
 	return func(yield func(lsItem, error) bool) {
 		for item, err := range items {
 			if (err != nil || keep(item)) && !yield(item, err) {
-				return
-			}
-		}
-	}
-}
-
-// reversed gathers all items. Errors come first.
-func reversed(items iter.Seq2[lsItem, error]) iter.Seq2[lsItem, error] {
-	return func(yield func(lsItem, error) bool) {
-		var all []lsItem
-		for item, err := range items {
-			if err != nil && !yield(item, err) {
-				return
-			}
-			if err == nil {
-				all = append(all, item)
-			}
-		}
-		for _, item := range slices.Backward(all) {
-			if !yield(item, nil) {
 				return
 			}
 		}

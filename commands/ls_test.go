@@ -151,15 +151,15 @@ func (f *fakeNames) Repos(context.Context, string) iter.Seq2[string, error] {
 	}
 }
 
-func (f *fakeNames) Tags(_ context.Context, repo, _ string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+func (f *fakeNames) items(_ context.Context, repo string) iter.Seq2[lsItem, error] {
+	return func(yield func(lsItem, error) bool) {
 		if repo == f.broken {
-			yield("", oci.Denied)
+			yield(lsItem{}, oci.Denied)
 			return
 		}
 		for i := range f.tags {
 			f.asked.Add(1)
-			if !yield(fmt.Sprintf("v%d", i), nil) {
+			if !yield(lsItem{Repo: repo, Tag: fmt.Sprintf("v%d", i)}, nil) {
 				return
 			}
 		}
@@ -171,7 +171,7 @@ func TestAllTagsInOrder(t *testing.T) {
 	reg := &fakeNames{repos: 50, tags: 600, broken: "repo007"}
 	var got []string
 	var failed []string
-	for item, err := range allTags(t.Context(), reg, func(repo string) bool { return repo == "repo003" }) {
+	for item, err := range allTags(t.Context(), reg, func(repo string) bool { return repo == "repo003" }, reg.items) {
 		if err != nil {
 			failed = append(failed, item.Repo)
 			continue
@@ -199,7 +199,7 @@ func TestAllTagsInOrder(t *testing.T) {
 func TestAllTagsBounded(t *testing.T) {
 	t.Parallel()
 	reg := &fakeNames{repos: 1000, tags: 100_000}
-	for range allTags(t.Context(), reg, func(string) bool { return false }) {
+	for range allTags(t.Context(), reg, func(string) bool { return false }, reg.items) {
 		break
 	}
 	asked := reg.asked.Load()
@@ -212,8 +212,9 @@ func TestAllTagsCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	reg := &fakeNames{repos: 3, tags: 100_000}
 	var last error
-	for _, err := range allTags(ctx, &fakeNames{repos: 3, tags: 100_000}, func(string) bool { return false }) {
+	for _, err := range allTags(ctx, reg, func(string) bool { return false }, reg.items) {
 		cancel()
 		last = err
 	}

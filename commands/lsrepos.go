@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -63,6 +64,10 @@ func (l *lister) summed(ctx context.Context, repos iter.Seq2[lsItem, error]) ite
 	return func(yield func(lsItem, error) bool) {
 		next, stop := iter.Pull2(repos)
 		defer stop()
+		if l.wide {
+			l.sumAll(ctx, next, yield)
+			return
+		}
 		most := sumsMost + 1
 		if l.o.Limit > 0 {
 			most = min(most, l.o.Limit)
@@ -90,6 +95,22 @@ func (l *lister) summed(ctx context.Context, repos iter.Seq2[lsItem, error]) ite
 				return
 			}
 		}
+	}
+}
+
+// sumAll adds up every repository, whatever it takes.
+func (l *lister) sumAll(ctx context.Context, next func() (lsItem, error, bool), yield func(lsItem, error) bool) {
+	all, err := take(next, math.MaxInt)
+	if l.o.Limit > 0 && l.o.Sort == "" {
+		all = all[:min(len(all), l.o.Limit)]
+	}
+	for item, err := range inOrder(ctx, all, l.sum) {
+		if err != nil && !yield(item, err) || !yield(item, nil) {
+			return
+		}
+	}
+	if err != nil {
+		yield(lsItem{}, err)
 	}
 }
 
@@ -143,14 +164,33 @@ func (l *lister) sums(ctx context.Context, repos []lsItem) iter.Seq2[lsItem, err
 
 // sum asks what the tags of a repository come to.
 func (l *lister) sum(ctx context.Context, item lsItem) (lsItem, error) {
-	details, more, err := l.client.FirstTagDetails(ctx, item.Repo)
-	if l.details && (errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.NotFound)) {
+	details, more, err := l.firstDetails(ctx, item.Repo)
+	if (l.details || l.wide) && (errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.NotFound)) {
 		err = nil // It is gone meanwhile: it has no tags.
 	}
 	if err == nil {
 		item.sum = newRepoSum(details, more)
 	}
 	return item, err
+}
+
+// firstDetails describes the tags of a repository: a page of them by one
+// request, or all if they are wanted whatever they cost.
+func (l *lister) firstDetails(ctx context.Context, repo string) (details []oci.TagDetail, more bool, err error) {
+	if reg, ok := l.reg.(firstPage); ok {
+		details, more, err = reg.FirstTagDetails(ctx, repo)
+		if err == nil && !more || !l.wide {
+			return details, more, err
+		}
+	}
+	details = nil
+	for d, err := range l.reg.TagDetails(ctx, repo, "") {
+		if err != nil {
+			return nil, false, err
+		}
+		details = append(details, d)
+	}
+	return details, false, nil
 }
 
 // inOrder yields what ask makes of each of items, and asks for some ahead of
