@@ -167,9 +167,11 @@ func TestTokensThatAreRefused(t *testing.T) {
 	if _, err := get(t, client, tags); !errors.Is(err, oci.Unauthorized) || len(g.tokens()) != 1 {
 		t.Errorf("got %v", err)
 	}
-	other := open(t, g.ServeHTTP, login1("me"))
-	if _, err := get(t, other, tags); !errors.Is(err, oci.Unauthorized) || len(g.tokens()) != 1 {
-		t.Errorf("a token that is new and refused was asked for again: %v", err)
+	f, o := &faults{}, login1("me")
+	o.Transport = f
+	other := open(t, g.ServeHTTP, o)
+	if _, err := get(t, other, tags); !errors.Is(err, oci.Unauthorized) || len(f.requests()) != 2 {
+		t.Errorf("a token that is new and refused was shown or asked for again: %v", err)
 	}
 }
 

@@ -158,7 +158,7 @@ func (c *Client) complete(o Options) {
 	if c.jitter == nil {
 		c.jitter = rand.Float64
 	}
-	c.slots = newSlots(cmp.Or(o.Jobs, usualJobs), c.after)
+	c.slots = newSlots(max(1, cmp.Or(o.Jobs, usualJobs)), c.after)
 	c.base, c.proxy = c.trust.apply(Transport(o.Transport, o.Insecure)), http.ProxyFromEnvironment
 	if t, ok := c.base.(*http.Transport); ok {
 		c.proxy = t.Proxy

@@ -162,6 +162,24 @@ func TestCredentialHelperHangs(t *testing.T) {
 	}
 }
 
+// TestCredentialHelperIsAskedAgain: if who asked first did not wait for the
+// answer.
+func TestCredentialHelperIsAskedAgain(t *testing.T) {
+	c, warned := logins(t, []string{`{"credsStore":"own"}`}, map[string]string{"own": `echo '{"Username":"own","Secret":"o"}'`})
+	reg, err := name.NewRegistry("a.lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.ResolveContext(ctx, reg); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got := resolve(t, c, "a.lan"); got != "own:o" || len(*warned) > 0 {
+		t.Errorf("got %q, warned %v", got, *warned)
+	}
+}
+
 func TestCredentialFilesThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	c, warned := logins(t, []string{`{"auths":`, `{"auths":{"a.lan":{"auth":"!"}}}`, `{"auths":{"a.lan":{` + basic("u:p") + `}}}`}, nil)

@@ -71,6 +71,39 @@ func TestWhoWaitsMayGiveUp(t *testing.T) {
 	}
 }
 
+// TestASlotIsHandedOver: to who waits longest.
+func TestASlotIsHandedOver(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{})
+	s := newSlots(1, func(time.Duration) <-chan time.Time {
+		asked <- struct{}{}
+		return nil
+	})
+	held, got := take(t, s, small), make(chan int)
+	for n := range 3 {
+		go func() {
+			slot, err := s.acquire(t.Context(), small)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got <- n
+			slot.release()
+		}()
+		<-asked
+	}
+	held.release()
+	for n := range 3 {
+		if who := <-got; who != n {
+			t.Errorf("%d came before %d", who, n)
+		}
+	}
+	take(t, s, small).release()
+	if line := s.kind[small]; line.busy != 0 || len(line.queue) != 0 {
+		t.Errorf("left: %+v", line)
+	}
+}
+
 // TestWhoHoldsAndWaitsIsLetIn: but not while others get on.
 func TestWhoHoldsAndWaitsIsLetIn(t *testing.T) {
 	t.Parallel()
@@ -155,7 +188,9 @@ func TestABodyHoldsItsSlot(t *testing.T) {
 		return resp
 	}
 	first := ask(blob)
-	_ = ask(tags).Body.Close()
+	list := ask(tags)
+	_ = ask(tags).Body.Close() // Who reads a list asks for what is on it.
+	_ = list.Body.Close()
 	if err := put(t, c, http.MethodPut, "/v2/app/blobs/uploads/1", strings.Repeat("x", largeBody+1), 1); err != nil {
 		t.Error(err)
 	}

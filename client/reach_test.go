@@ -22,7 +22,7 @@ func TestWhereARegistryMayLead(t *testing.T) {
 	const never, private, always = "never", "private", "always"
 	for address, want := range map[string]string{
 		"http://169.254.169.254/x": never, "http://[fe80::1]/": never, "http://[fe80::1%25eth0]/": never, "https://[::ffff:169.254.1.1]:5/": never,
-		"http://[fd00:ec2::254]/": never, "http://100.100.100.200/": never, "http://168.63.129.16": never, "http://224.0.0.1/": never,
+		"http://[fd00:ec2::254]/": never, "http://100.100.100.200/": never, "http://[::ffff:100.100.100.200]/": never, "http://168.63.129.16": never, "http://224.0.0.1/": never,
 		"http://10.0.0.1/x": private, "https://192.168.1.1:9000/x": private, "http://172.16.5.5/": private, "http://[fd12::1]/": private,
 		"http://127.0.0.1:5000/": private, "http://[::1]/": private, "http://localhost/": private, "http://x.localhost:1/": private,
 		"http://0.0.0.0/": private, "http://[::]/": private, "http://[::ffff:10.0.0.1]/": private,
@@ -169,6 +169,8 @@ func TestErrorsOfOtherServersNameThem(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }))
 	defer server.Close()
+	cut := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer cut.Close()
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	c := open(t, func(w http.ResponseWriter, r *http.Request) {
@@ -177,9 +179,11 @@ func TestErrorsOfOtherServersNameThem(t *testing.T) {
 			http.Redirect(w, r, server.URL+"/x?signature=secret", http.StatusFound)
 		case "/v2/gone":
 			http.Redirect(w, r, closed.URL+"/x?signature=secret", http.StatusFound)
+		case "/v2/cut":
+			http.Redirect(w, r, cut.URL+"/x?signature=secret", http.StatusFound)
 		}
 	}, Options{})
-	for path, host := range map[string]string{"/v2/denied": server.URL, "/v2/gone": closed.URL} {
+	for path, host := range map[string]string{"/v2/denied": server.URL, "/v2/gone": closed.URL, "/v2/cut": cut.URL} {
 		_, err := get(t, c, path)
 		if err == nil || !strings.Contains(err.Error(), strings.TrimPrefix(host, "http://")+": ") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", path, err)
