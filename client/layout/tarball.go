@@ -60,7 +60,7 @@ func scan(f *os.File) (*tarball, error) {
 // broken says what an error of the tar reader means.
 func (t *tarball) broken(err error, n int) error {
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case n > 0 && errors.Is(err, io.ErrUnexpectedEOF):
 		return invalid("the archive is cut off after %d entries", n)
 	case n > 0:
 		return invalid("the archive is damaged after %d entries: %v", n, err)
