@@ -95,6 +95,9 @@ Long flags work with one dash or two.
 	root.AddCommand(
 		newLs(env, runLs),
 		newInspect(env, runInspect),
+		newPrune(env, runPrune),
+		newRm(env, runRm),
+		newUndo(env, runUndo),
 		newServe(env, runServe),
 		newLogin(env, runLogin),
 		newLogout(env, runLogout),

@@ -64,7 +64,7 @@ func listTags(ctx context.Context, reg oci.Registry, repo string) ([]oci.TagDeta
 		case err != nil && d.Tag != "":
 			return nil, nil, fmt.Errorf("%s:%s: %w", repo, d.Tag, err)
 		case err != nil:
-			return nil, nil, fmt.Errorf("tags of %s: %w", repo, err)
+			return nil, nil, err
 		case !known(d.Manifest.MediaType):
 			return nil, nil, oci.Errorf(oci.Unsupported, "%s:%s is of type %q, and what it names is not known", repo, d.Tag, d.Manifest.MediaType)
 		}
@@ -243,7 +243,7 @@ func (b *builder) mark(ctx context.Context) error {
 	from := slices.Clone(b.o.Needed)
 	for _, d := range b.details {
 		subject, _ := gc.SubjectOf(d.Tag)
-		if !b.victims[d.Tag] && !(b.follows(d.Tag) && b.may[subject]) {
+		if !b.victims[d.Tag] && (!b.follows(d.Tag) || !b.may[subject]) {
 			from = append(from, d.Manifest.Digest)
 		}
 	}

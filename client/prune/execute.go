@@ -61,7 +61,7 @@ func (e *execution) deleteTag(ctx context.Context, t Tag) (Outcome, error) {
 		e.set(&e.cannot)
 		return e.cannotUntag(ctx, o)
 	default:
-		o.Err = fmt.Errorf("%s:%s: %w", e.plan.Repo, t.Tag, err)
+		o.Err = err
 	}
 	return o, nil
 }
@@ -261,11 +261,11 @@ func (e *execution) deleteManifest(ctx context.Context, m Manifest) Outcome {
 		e.set(&e.did)
 		o.Deleted = true
 	case errors.Is(err, oci.Unsupported) && e.refuse():
-		o.Err = fmt.Errorf("%s@%s: %w: %w", e.plan.Repo, m.Digest, ErrDeletesOff, err)
+		o.Err = fmt.Errorf("%w: %w", ErrDeletesOff, err)
 	case errors.Is(err, oci.Unsupported):
 		o.Reason = NamedByIndex
 	default:
-		o.Err = fmt.Errorf("%s@%s: %w", e.plan.Repo, m.Digest, err)
+		o.Err = err
 	}
 	return o
 }
@@ -300,7 +300,7 @@ func (e *execution) moved(ctx context.Context, m Manifest) (string, error) {
 		switch {
 		case isAbsent(err):
 		case err != nil:
-			return "", fmt.Errorf("%s:%s: %w", e.plan.Repo, tag, err)
+			return "", err
 		case now.Digest != m.Digest:
 			return Moved, nil
 		}
@@ -313,7 +313,7 @@ func (e *execution) moved(ctx context.Context, m Manifest) (string, error) {
 func (e *execution) overwrite(ctx context.Context, o Outcome) error {
 	now, err := e.Run.reg.Resolve(ctx, e.plan.Repo, o.Tag)
 	if err != nil {
-		return fmt.Errorf("%s:%s: %w", e.plan.Repo, o.Tag, err)
+		return err
 	}
 	if now.Digest != o.Digest {
 		return oci.Errorf(oci.TagMoved, "%s:%s points to %s", e.plan.Repo, o.Tag, now.Digest)
@@ -331,12 +331,11 @@ func (e *execution) overwrite(ctx context.Context, o Outcome) error {
 	ctx = context.WithoutCancel(ctx) // From here on it is this or back.
 	desc, err := e.Run.reg.PutManifest(ctx, e.plan.Repo, oci.Put{MediaType: oci.MediaTypeIndex, Raw: raw, Tags: []string{o.Tag}})
 	if err != nil {
-		return fmt.Errorf("%s:%s: %w", e.plan.Repo, o.Tag, err)
+		return err
 	}
 	if err = e.Run.reg.DeleteManifest(ctx, e.plan.Repo, desc.Digest); err == nil {
 		return nil
 	}
-	err = fmt.Errorf("%s:%s: %w", e.plan.Repo, o.Tag, err)
 	m, ok := e.raw[o.Digest]
 	if !ok {
 		return err

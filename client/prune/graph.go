@@ -3,7 +3,6 @@ package prune
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,7 +53,7 @@ func (r *reader) read(ctx context.Context, d oci.Digest) (*node, error) {
 	case isAbsent(err):
 		n = &node{desc: oci.Descriptor{Digest: d}, missing: true}
 	case err != nil:
-		return nil, fmt.Errorf("%s@%s: %w", r.repo, d, err)
+		return nil, err
 	default:
 		n = newNode(m)
 	}
@@ -81,7 +80,7 @@ func (r *reader) manifest(ctx context.Context, d oci.Digest) (oci.Manifest, erro
 		return oci.Manifest{}, err
 	}
 	if got := d.Algorithm().FromBytes(m.Raw); got != d {
-		return oci.Manifest{}, oci.Errorf(oci.DigestInvalid, "the registry answered with %s", got)
+		return oci.Manifest{}, oci.Errorf(oci.DigestInvalid, "%s@%s: the registry answered with %s", r.repo, d, got)
 	}
 	m.Descriptor.Digest = d
 	if r.cache != nil {
@@ -189,7 +188,7 @@ func (r *reader) exists(ctx context.Context, d oci.Digest) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("%s@%s: %w", r.repo, d, err)
+		return false, err
 	}
 	return true, nil
 }
@@ -198,7 +197,7 @@ func (r *reader) exists(ctx context.Context, d oci.Digest) (bool, error) {
 func (r *reader) referrersOf(ctx context.Context, n *node) error {
 	for desc, err := range r.reg.Referrers(ctx, r.repo, n.desc.Digest, "") {
 		if err != nil {
-			return fmt.Errorf("referrers of %s@%s: %w", r.repo, n.desc.Digest, err)
+			return err
 		}
 		n.referrers = append(n.referrers, desc.Digest)
 	}
@@ -208,4 +207,26 @@ func (r *reader) referrersOf(ctx context.Context, n *node) error {
 // isAbsent tells an error that says that something is not there.
 func isAbsent(err error) bool {
 	return errors.Is(err, oci.ManifestUnknown) || errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.NotFound)
+}
+
+// Size is how many bytes an image of repo has with all that it names, each
+// blob once.
+// Errors: those of the registry.
+func Size(ctx context.Context, reg oci.Registry, repo string, d oci.Digest, o Options) (int64, error) {
+	r := newReader(reg, repo, o)
+	if err := r.spread(ctx, []oci.Digest{d}); err != nil {
+		return 0, err
+	}
+	var size int64
+	seen := map[oci.Digest]bool{}
+	for _, n := range r.nodes {
+		size += n.desc.Size
+		for _, b := range n.blobs {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				size += b.Size
+			}
+		}
+	}
+	return size, nil
 }

@@ -160,7 +160,7 @@ func PlanUntag(ctx context.Context, reg oci.Registry, repo string, tags ...strin
 	for _, tag := range tags {
 		desc, err := reg.Resolve(ctx, repo, tag)
 		if err != nil {
-			return nil, fmt.Errorf("%s:%s: %w", repo, tag, err)
+			return nil, err
 		}
 		p.where[tag] = desc.Digest
 		p.Tags = append(p.Tags, Tag{Decision: asked(tag, desc.Digest), MediaType: desc.MediaType, Size: desc.Size})

@@ -191,7 +191,7 @@ func (w *world) expect(victims map[string]bool, tags map[string]oci.Digest) (man
 	left = map[string]oci.Digest{}
 	for tag, d := range tags {
 		subject, follows := gc.SubjectOf(tag)
-		if !victims[tag] && !(follows && !manifests[subject]) {
+		if !victims[tag] && (!follows || manifests[subject]) {
 			left[tag] = d
 		}
 	}

@@ -108,6 +108,22 @@ func (r *Report) Deleted() int {
 // Errors: [ErrDeletesOff], [ErrNotRecorded], [*CanaryError], those of the
 // registry.
 func (r *Run) Execute(ctx context.Context, p *Plan) (*Report, error) {
+	e := r.execution(p)
+	if p.Empty() {
+		return e.report, nil
+	}
+	for _, step := range []func(context.Context) error{e.lookAgain, e.record, e.untagFirst, e.deleteAll, e.untagLast} {
+		if err := step(ctx); err != nil {
+			if Fatal(err) {
+				r.halt(err)
+			}
+			return e.report, err
+		}
+	}
+	return e.report, nil
+}
+
+func (r *Run) execution(p *Plan) *execution {
 	e := &execution{
 		Run: r, plan: p, report: &Report{}, reader: newReader(r.reg, p.Repo, Options{Cache: r.o.Cache, Jobs: r.o.Jobs}),
 		needed: map[oci.Digest]bool{}, gone: map[oci.Digest]bool{}, raw: map[oci.Digest]oci.Manifest{},
@@ -119,18 +135,7 @@ func (r *Run) Execute(ctx context.Context, p *Plan) (*Report, error) {
 	for _, t := range p.Goes() {
 		e.tagGoes[t.Tag] = true
 	}
-	if p.Empty() {
-		return e.report, nil
-	}
-	for _, step := range []func(context.Context) error{e.lookAgain, e.record, e.untagFirst, e.deleteAll, e.untagLast} {
-		if err := step(ctx); err != nil {
-			if Fatal(err) {
-				r.halt(err)
-			}
-			return e.report, fmt.Errorf("%s: %w", p.Repo, err)
-		}
-	}
-	return e.report, nil
+	return e
 }
 
 // halt makes every further delete fail.

@@ -122,7 +122,7 @@ func (u *undoing) read() error {
 				n := newNode(oci.Manifest{Raw: e.Raw})
 				u.raws[e.Digest] = undoRaw{offset, size, n.children}
 			}
-		case e.Kind == KindTag:
+		case e.Kind == KindTag && !slices.Contains(i.tags, e.Tag):
 			i.tags = append(i.tags, e.Tag)
 		case e.Kind == KindKept && i != nil && e.Tag != "":
 			i.tags = slices.DeleteFunc(i.tags, func(tag string) bool { return tag == e.Tag })
