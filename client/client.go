@@ -63,7 +63,8 @@ type Options struct {
 	// many uploads, may be under way at once; 0: 8. There are fewer while the
 	// registry finds that too many.
 	Jobs int
-	// Warn is told of trouble that stops nothing; nil: nobody is.
+	// Warn is told of trouble that stops nothing when the registry is first
+	// spoken to; nil: nobody is.
 	Warn func(error)
 	// Now, After and Jitter (from 0 up to 1) are the clock and the chance by
 	// which what failed is repeated; nil: those of this machine.
@@ -81,6 +82,7 @@ type Client struct {
 	proxy    func(*http.Request) (*url.URL, error)
 	agent    string
 	trust    *trust
+	warn     func(error)
 
 	now      func() time.Time
 	after    func(time.Duration) <-chan time.Time
@@ -148,6 +150,9 @@ func New(host string, o Options) (*Client, error) {
 func (c *Client) complete(o Options) {
 	if c.keychain == nil {
 		c.keychain = authn.NewMultiKeychain()
+	}
+	if c.warn = o.Warn; c.warn == nil {
+		c.warn = func(error) {}
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -232,6 +237,10 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if l := c.link.Load(); l != nil {
 		return l, nil
 	}
+	for _, trouble := range c.trust.trouble {
+		c.warn(trouble)
+	}
+	c.trust.trouble = nil
 	var err error
 	for i, scheme := range c.schemes {
 		var l *link

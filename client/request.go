@@ -32,9 +32,10 @@ type scope struct {
 }
 
 // request is one call of the registry API. Its answer is had by [Client.do].
-// It may be sent several times. One that appends to an upload is sent again
-// only if it certainly did not arrive: otherwise the caller has to ask how far
-// the upload got. A DELETE that is sent again may find nothing left to delete.
+// It may be sent several times. One that appends to an upload, or must find
+// nothing there (If-None-Match), is sent again only if it certainly did not
+// arrive: otherwise the caller has to ask what became of it. A DELETE that is
+// sent again may find nothing left to delete.
 type request struct {
 	method  string
 	path    string     // "/v2/…", or a whole address that the registry gave.
@@ -195,7 +196,7 @@ func (c *Client) judge(r *request, l *link, resp *http.Response) (*http.Response
 	}
 	coded := answered(status, resp.Header, body, c.now())
 	f := &fault{
-		repeat: mayPass(status) && (status == http.StatusTooManyRequests || !r.appends()),
+		repeat: mayPass(status) && (status == http.StatusTooManyRequests || !r.once()),
 		shared: mayPass(status), after: coded.RetryAfter,
 	}
 	f.err = fmt.Errorf("%s: %w", r.subject, coded)

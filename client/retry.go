@@ -141,10 +141,11 @@ func mayPass(status int) bool {
 	}, status)
 }
 
-// appends tells whether r adds to an upload, so that it must not be sent again
-// if it may have arrived: where the upload stands has to be asked for first.
-func (r *request) appends() bool {
-	return r.method == http.MethodPatch ||
+// once tells whether r must not be sent again if it may have arrived: what
+// adds to an upload, because where that stands has to be asked for first, and
+// what is refused the second time for having succeeded.
+func (r *request) once() bool {
+	return r.method == http.MethodPatch || r.header.Get("If-None-Match") != "" ||
 		r.method == http.MethodPut && r.body != nil && !strings.Contains(r.path, "/manifests/")
 }
 
@@ -160,7 +161,7 @@ func (c *Client) broken(r *request, err error) *fault {
 	case errors.As(err, &dns):
 		f.repeat = dns.IsTemporary || dns.IsTimeout
 	case errors.Is(err, errNoAnswer), isCut(err), errors.As(err, &timeout) && timeout.Timeout():
-		f.repeat = !r.appends()
+		f.repeat = !r.once()
 	}
 	return f
 }

@@ -196,6 +196,21 @@ func TestWhatMustNotBeRepeated(t *testing.T) {
 	}
 }
 
+// TestWhatMustFindNothingThere: is not refused for having succeeded.
+func TestWhatMustFindNothingThere(t *testing.T) {
+	t.Parallel()
+	f := &faults{}
+	client := spoiled(t, f, &clock{}, echo(""))
+	f.add(1, "PUT", loses)
+	_, err := client.do(t.Context(), request{
+		method: http.MethodPut, path: "/v2/app/manifests/1", header: http.Header{"If-None-Match": {"*"}}, size: 1,
+		body: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil },
+	})
+	if !errors.Is(err, oci.Unavailable) || len(f.requests()) != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestServersThatStopAnswering: are given up, and asked again.
 func TestServersThatStopAnswering(t *testing.T) {
 	t.Parallel()

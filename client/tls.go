@@ -66,6 +66,8 @@ type trust struct {
 	own    []tls.Certificate
 	dirs   []string // Where certificates for this registry would be.
 	unread []string // Files there that look as if they were meant.
+	// trouble is with what lies in dirs, and is told when it may matter.
+	trouble []error
 }
 
 func (t *trust) apply(given http.RoundTripper) http.RoundTripper {
@@ -134,8 +136,8 @@ func trustOf(o Options, hosts ...string) (*trust, error) {
 	for _, dir := range o.CertDirs {
 		for _, host := range hosts {
 			t.dirs = append(t.dirs, filepath.Join(dir, host))
-			if err := t.addDir(filepath.Join(dir, host)); err != nil && o.Warn != nil {
-				o.Warn(fmt.Errorf("%w; going on without it", err))
+			if err := t.addDir(filepath.Join(dir, host)); err != nil {
+				t.trouble = append(t.trouble, fmt.Errorf("%w; going on without it", err))
 			}
 		}
 	}

@@ -147,11 +147,14 @@ func TestDirectoriesThatCannotBeRead(t *testing.T) {
 		"file/" + host: {},
 	})
 	var warned []string
-	err := check(t, host, Options{
+	c, err := New("https://"+host, Options{
 		CertDirs: []string{filepath.Join(dir, "broken"), filepath.Join(dir, "file")},
 		Warn:     func(err error) { warned = append(warned, err.Error()) },
 	})
-	if err != nil {
+	if err != nil || len(warned) > 0 {
+		t.Fatalf("warned %q by New, %v", warned, err)
+	}
+	if err := errors.Join(c.Check(t.Context()), c.Check(t.Context())); err != nil {
 		t.Errorf("the good one was not used: %v", err)
 	}
 	if len(warned) != 2 || !strings.Contains(warned[0], "a.crt has no certificate") || !strings.Contains(warned[0], "b.key") ||
