@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,21 @@ func (c *Client) TagDetails(ctx context.Context, repo, after string) iter.Seq2[o
 		}
 		c.gatherDetails(ctx, repo, after, yield)
 	}
+}
+
+// MayTellFirst is false if the registry has greeted us as one of which
+// [Client.FirstTagDetails] can tell nothing. It sends no request but the one
+// that every other call begins with.
+func (c *Client) MayTellFirst(ctx context.Context) bool {
+	if _, err := c.connect(ctx); err != nil {
+		return false
+	}
+	if c.traits.get(&c.traits.details) == no {
+		return false
+	}
+	c.traits.mu.Lock()
+	defer c.traits.mu.Unlock()
+	return !c.traits.asked || slices.Contains(c.traits.extensions, listsDetails)
 }
 
 // listDetails lists by our own endpoint. It is false, and nothing was yielded,

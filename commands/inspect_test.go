@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,6 +79,8 @@ func pushInspected(t *testing.T, reg oci.Registry) map[string]oci.Digest {
 // far is a registry as ours is from afar: it tells of tags by one request.
 type far struct{ *ocitest.FaultyRegistry }
 
+func (f far) MayTellFirst(context.Context) bool { return true }
+
 func (f far) FirstTagDetails(ctx context.Context, repo string) (details []oci.TagDetail, more bool, err error) {
 	for d, err := range f.TagDetails(ctx, repo, "") {
 		if err != nil {
@@ -88,12 +91,10 @@ func (f far) FirstTagDetails(ctx context.Context, repo string) (details []oci.Ta
 	return details, false, nil
 }
 
-// foreign cannot do that, and says so without a request.
-type foreignRegistry struct{ *ocitest.FaultyRegistry }
+// foreignRegistry cannot do that, as is known without a request.
+type foreignRegistry struct{ far }
 
-func (f foreignRegistry) FirstTagDetails(context.Context, string) ([]oci.TagDetail, bool, error) {
-	return nil, false, oci.Errorf(oci.Unsupported, "not ours")
-}
+func (f foreignRegistry) MayTellFirst(context.Context) bool { return false }
 
 // inspected is what `regctl inspect` writes.
 func inspected(t *testing.T, reg oci.Registry, ref string, o inspectOptions) (stdout, stderr string, err error) {
@@ -180,7 +181,7 @@ func TestInspectAsksNoMoreThanNeeded(t *testing.T) {
 		{"chart", inspectOptions{}, false, map[string]int{"Manifest": 1, "Referrers": 1}},
 	} {
 		counted := ocitest.Faulty(reg)
-		var asked oci.Registry = foreignRegistry{counted}
+		var asked oci.Registry = foreignRegistry{far{counted}}
 		if c.ours {
 			asked = far{counted}
 		}
@@ -290,5 +291,37 @@ func TestInspectJSON(t *testing.T) {
 	out, _, err = inspected(t, reg, "1.0", inspectOptions{Output: "go-template={{.digest}}"})
 	if err != nil || out != string(digests["arm64"])+"\n" {
 		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// TestInspectOverHTTP: a registry that has greeted us as a foreign one is not
+// asked what only ours knows, and one of ours is.
+func TestInspectOverHTTP(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		registry http.Handler
+		asked    bool
+	}{{newRegistry("team/app:1"), false}, {ours(), true}} {
+		var paths []string
+		env := newTestEnv(network(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			paths = append(paths, r.Method+" "+r.URL.Path)
+			if c.asked {
+				w.Header().Set("Regctl-Extensions", "tags")
+			}
+			c.registry.ServeHTTP(w, r)
+		})))
+		what := "team/app:1"
+		if c.asked {
+			what = "app:1.0"
+		}
+		if status := Main(t.Context(), env.Env, []string{"inspect", what, "-o", "json"}); status != 0 {
+			t.Errorf("%s: exit status %d, %s", what, status, env.stderr)
+		}
+		if got := slices.Contains(paths, "GET /v2/app/_regctl/tags"); got != c.asked {
+			t.Errorf("asked %q", paths)
+		}
+		if paths[0] != "GET /v2/" || len(paths) > 5 {
+			t.Errorf("%d requests: %q", len(paths), paths)
+		}
 	}
 }

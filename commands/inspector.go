@@ -33,6 +33,7 @@ type inspector struct {
 
 // firstPage is what our own registry can tell by one request.
 type firstPage interface {
+	MayTellFirst(ctx context.Context) bool
 	FirstTagDetails(ctx context.Context, repo string) (details []oci.TagDetail, more bool, err error)
 }
 
@@ -290,6 +291,9 @@ func (s *inspector) tags(ctx context.Context, v *inspection, all bool) error {
 			}
 			v.addTag(d)
 		}
+		return nil
+	}
+	if !first.MayTellFirst(ctx) {
 		return nil
 	}
 	details, more, err := first.FirstTagDetails(ctx, s.repo)

@@ -58,16 +58,17 @@ func catalogue(w http.ResponseWriter, r *http.Request, repos []string) {
 
 // scriptRegistry is the command
 //
-//	registry [-tls] [-login USER:PASSWORD] [-status PATH=N] VAR NAME...
+//	registry [-tls] [-login USER:PASSWORD] [-status PATH=N] [-vendor WHOSE] VAR NAME...
 //
 // of scripts: it starts a registry that holds images NAME, and sets VAR to its
-// address. It asks for a login, and answers for paths that contain PATH with
+// address. It behaves as that of one of [vendors] if told so. It asks for a login, and answers for paths that contain PATH with
 // status N and no body, if told so.
 func scriptRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	flags := flag.NewFlagSet("registry", flag.ContinueOnError)
 	tls := flags.Bool("tls", false, "")
 	login := flags.String("login", "", "")
 	status := flags.String("status", "", "")
+	whose := flags.String("vendor", "", "")
 	if err := flags.Parse(args); neg || err != nil || flags.NArg() == 0 {
 		ts.Fatalf("usage: registry [-tls] [-login USER:PASSWORD] [-status PATH=N] VAR NAME...")
 	}
@@ -76,6 +77,11 @@ func scriptRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		code, err := strconv.Atoi(n)
 		ts.Check(err)
 		h = answering(h, path, code)
+	}
+	if v, ok := vendors()[*whose]; ok {
+		h = v.start(ts, h)
+	} else if *whose != "" {
+		ts.Fatalf("no vendor %q", *whose)
 	}
 	if *login != "" {
 		h = asking(h, *login)

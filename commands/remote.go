@@ -91,11 +91,7 @@ func asRegistry(c *client.Client, err error) (oci.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	reg, ok := any(c).(oci.Registry)
-	if !ok {
-		return nil, oci.Errorf(oci.Unsupported, "%s can only be listed", c.Host())
-	}
-	return reg, nil
+	return c, nil
 }
 
 func (r *registries) directory(t target, open func(string) (*layout.Directory, error)) (oci.Registry, error) {
@@ -146,11 +142,16 @@ func (r *registries) remote(t target) (*client.Client, error) {
 	return c, err
 }
 
+const maxCache = 256 << 20 // Bytes of manifests and configs that are kept for the next run.
+
 // clientOptions is how to speak to registries by o, but for logins.
 func (e *Env) clientOptions(o *remoteOptions) client.Options {
 	c := client.Options{
 		Transport: e.Transport, Insecure: o.Insecure, CAs: o.CAs, Cert: o.Cert, Key: o.Key, CertDirs: e.certDirs(),
 		UserAgent: "regctl/" + e.Build.Version, Now: e.Now, After: e.After,
+	}
+	if dir := e.cacheHome(); dir != "" {
+		c.Cache = client.NewDirCache(filepath.Join(dir, "manifests"), maxCache, e.Now)
 	}
 	if e.verbose {
 		c.Wrap = func(inner http.RoundTripper) http.RoundTripper { return &tracer{env: e, inner: inner} }
