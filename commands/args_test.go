@@ -210,11 +210,53 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		if cmd.Short == "" || cmd.RunE == nil || cmd != root && cmd.GroupID == "" {
 			t.Errorf("%s: needs Short, RunE and GroupID", cmd.CommandPath())
 		}
+		if name := cmd.Name(); cmd != root && name != "help" && name != "version" {
+			checkExamples(t, root, cmd)
+		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Usage == "" {
 				t.Errorf("%s --%s: needs a description", cmd.CommandPath(), f.Name)
 			}
 		})
+	}
+}
+
+// checkExamples wants cmd to have examples, and in each of them flags that there
+// are.
+func checkExamples(t *testing.T, root, cmd *cobra.Command) {
+	t.Helper()
+	about := false
+	for line := range strings.Lines(cmd.Long + "\n" + cmd.Example) {
+		if !strings.HasPrefix(line, "  ") { // No example.
+			continue
+		}
+		for part := range strings.SplitSeq(line, "|") {
+			_, part, ok := strings.Cut(" "+part+" ", " regctl ")
+			if !ok {
+				continue
+			}
+			words := strings.Fields(part)
+			args, err := doubleDashes(root, words)
+			if err != nil {
+				t.Errorf("%s: %q: %v", cmd.CommandPath(), line, err)
+				continue
+			}
+			found, rest, err := root.Find(args)
+			if err != nil {
+				t.Errorf("%s: %q: %v", cmd.CommandPath(), line, err)
+				continue
+			}
+			about = about || found == cmd
+			for _, word := range rest {
+				name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
+				if strings.HasPrefix(word, "--") && found.Flag(name) == nil {
+					t.Errorf("%s: %q: there is no %s", cmd.CommandPath(), line, word)
+				}
+			}
+		}
+	}
+	if !about {
+		t.Errorf("%s: needs an example", cmd.CommandPath())
 	}
 }
 

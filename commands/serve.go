@@ -40,12 +40,17 @@ config file is the argument, else $REGISTRY_CONFIGURATION_PATH.
 
 The first SIGINT or SIGTERM lets requests finish, the second one does not.`
 
+const serveExamples = `  regctl serve                                      for this machine
+  regctl serve --addr :5000 --data /srv/registry    for all that reach it
+  regctl serve /etc/docker/registry/config.yml      instead of registry:2`
+
 func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *cobra.Command {
 	o := &serveOptions{}
 	cmd := &cobra.Command{
 		Use:     "serve [CONFIG.yml]",
 		Short:   "Host a registry",
 		Long:    serveHelp,
+		Example: serveExamples,
 		GroupID: groupServe,
 		Args:    atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
