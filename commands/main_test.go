@@ -34,6 +34,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"registry": scriptRegistry,
+			"images":   scriptImages,
+			"retag":    scriptRetag,
 			"exits":    scriptExits,
 			"expand":   scriptExpand,
 		},

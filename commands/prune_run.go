@@ -76,7 +76,8 @@ func newPruner(ctx context.Context, env *Env, o *pruneOptions) (*pruner, error) 
 		return nil, err
 	}
 	p.cache = env.manifestCache()
-	return p, p.leftovers()
+	p.leftovers()
+	return p, nil
 }
 
 // manifestCache is where manifests are kept between runs; nil: nowhere.
@@ -97,11 +98,17 @@ func (e *Env) undoHome() string {
 	return filepath.Join(dir, "undo")
 }
 
-func (p *pruner) leftovers() (err error) {
-	if dir := p.env.undoHome(); dir != "" {
-		p.lefts, err = prune.Leftovers(dir, p.target.address(), p.o.Untagged)
+// leftovers reads what earlier runs have recorded. Records that cannot be read
+// are no reason to do nothing: what they tell of stays.
+func (p *pruner) leftovers() {
+	dir := p.env.undoHome()
+	if dir == "" {
+		return
 	}
-	return err
+	var err error
+	if p.lefts, err = prune.Leftovers(dir, p.target.address(), p.o.Untagged); err != nil {
+		p.talk(fmt.Sprintf("what earlier runs have left is not looked at: %v", err))
+	}
 }
 
 func (p *pruner) talk(text string) {

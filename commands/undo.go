@@ -34,6 +34,8 @@ Manifests are pushed as they were, and tags point where they pointed. A tag that
 exists now and points elsewhere stays as it is, unless --force is given. An image
 whose layers the registry has collected in the meantime cannot be put back; it is
 told, and the others are. To undo twice does no harm.
+A tag that is put back counts as pushed now: a prune that ranks by pushes sees it
+as new.
 
 The records are in $XDG_STATE_HOME/regctl/undo or ~/.local/state/regctl/undo, one
 file a run. They hold manifests only, and are yours to delete.`
