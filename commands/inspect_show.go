@@ -205,7 +205,15 @@ func (b *sheet) table(columns []string, rows [][]string) {
 }
 
 func (b *sheet) config(platform string, c *ocispec.ImageConfig) {
-	b.section("CONFIG")
+	own := &sheet{}
+	own.configFields(platform, c)
+	if own.text.Len() > 0 {
+		b.section("CONFIG")
+		b.text.WriteString(own.text.String())
+	}
+}
+
+func (b *sheet) configFields(platform string, c *ocispec.ImageConfig) {
 	b.field("Platform", platform)
 	b.field("Entrypoint", quoted(c.Entrypoint))
 	b.field("Cmd", quoted(c.Cmd))

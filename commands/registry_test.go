@@ -21,13 +21,18 @@ import (
 const emptyIndex = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 
 // newRegistry is somebody else's registry that holds an empty index under each
-// of names, REPO:TAG.
+// of names, REPO:TAG or REPO:TAG=DAY for one that was made on that day.
 func newRegistry(names ...string) http.Handler {
 	var repos []string
 	h := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	for _, name := range names {
 		repo, tag, _ := strings.Cut(name, ":")
-		req := httptest.NewRequest(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, strings.NewReader(emptyIndex))
+		tag, day, dated := strings.Cut(tag, "=")
+		index := emptyIndex
+		if dated {
+			index = strings.TrimSuffix(index, "}") + `,"annotations":{"org.opencontainers.image.created":"` + day + `T00:00:00Z"}}`
+		}
+		req := httptest.NewRequest(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, strings.NewReader(index))
 		req.Header.Set("Content-Type", "application/vnd.oci.image.index.v1+json")
 		h.ServeHTTP(httptest.NewRecorder(), req)
 		repos = append(repos, repo)

@@ -91,9 +91,13 @@ func refused(w http.ResponseWriter, status int, code string) bool {
 // returns what serves it.
 func (v vendor) start(ts *testscript.TestScript, h http.Handler) http.Handler {
 	served := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if v.refuse == nil || !v.refuse(w, r) {
-			h.ServeHTTP(w, r)
+		if v.refuse != nil && v.refuse(w, r) {
+			return
 		}
+		if repo, digest, ok := strings.Cut(r.URL.Path, "/manifests/sha256:"); ok && r.Method == http.MethodDelete {
+			dropTags(h, repo, "sha256:"+digest)
+		}
+		h.ServeHTTP(w, r)
 	})
 	if v.basic != "" {
 		return asking(served, v.basic)
@@ -126,6 +130,23 @@ func (v vendor) start(ts *testscript.TestScript, h http.Handler) http.Handler {
 			served(w, r)
 		}
 	})
+}
+
+// dropTags removes the tags of a manifest, as registries do that remove it.
+// That of go-containerregistry leaves them.
+func dropTags(h http.Handler, repo, digest string) {
+	call := func(method, path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(method, repo+path, http.NoBody))
+		return w
+	}
+	var list struct{ Tags []string }
+	_ = json.Unmarshal(call(http.MethodGet, "/tags/list").Body.Bytes(), &list)
+	for _, tag := range list.Tags {
+		if call(http.MethodHead, "/manifests/"+tag).Header().Get("Docker-Content-Digest") == digest {
+			call(http.MethodDelete, "/manifests/"+tag)
+		}
+	}
 }
 
 // token hands out the scopes themselves, so that the registry can read them.
