@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ const (
 // tag. What cannot be found out in time is not completed, and nothing is said.
 func completeNames(env *Env, o *remoteOptions, tags bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) > 0 {
+		if cmd.Args != nil && cmd.Args(cmd, append(slices.Clone(args), "one-more")) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,27 @@ func TestCompleteNames(t *testing.T) {
 	}
 	if env.stdout.Len() > 0 || env.stderr.Len() > 0 {
 		t.Errorf("something was said: %s%s", env.stdout, env.stderr)
+	}
+}
+
+// TestCompleteEveryArgument: as many as the command takes, with tags where it
+// takes images.
+func TestCompleteEveryArgument(t *testing.T) {
+	t.Parallel()
+	env := newTestEnv(network(t, newRegistry("app:1", "app:2")))
+	for typed, want := range map[string]string{
+		"inspect app:":   "app:1\napp:2\n:4\n",
+		"inspect app:1 ": ":4\n",
+		"rm app:1 app:":  "app:1\napp:2\n:4\n",
+		"ls a":           "app\n:4\n",
+		"ls app a":       ":4\n",
+		"ls --sort s":    "name\nsemver\ntime\nsize\n:4\n",
+	} {
+		env.stdout.Reset()
+		args := append([]string{"__completeNoDesc"}, strings.Split(typed, " ")...)
+		if status := Main(t.Context(), env.Env, args); status != 0 || env.stdout.String() != want {
+			t.Errorf("%s: exit status %d, got %q, want %q", typed, status, env.stdout, want)
+		}
 	}
 }
 

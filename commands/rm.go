@@ -52,7 +52,7 @@ func newRm(env *Env, run func(context.Context, *Env, *rmOptions) error) *cobra.C
 		Short:             "Delete tags, manifests or repositories",
 		Long:              rmHelp,
 		GroupID:           groupClean,
-		ValidArgsFunction: completeNames(env, &o.remoteOptions, false),
+		ValidArgsFunction: completeNames(env, &o.remoteOptions, true),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.What = args
 			return run(cmd.Context(), env, o)
