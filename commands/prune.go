@@ -47,7 +47,8 @@ nothing goes by them. --by semver or --by name ranks by names instead.
 
 Tags that are named after a digest (sha256-….sig) live and die with it. The tag
 latest stays unless --include latest says otherwise. --protect keeps what a FILE
-names, one image a line; references to other registries are passed over.
+names, one image a line; references to other registries are passed over. What is
+protected stays besides the newest, and does not count as one of them.
 
 A manifest goes with its last tag, with its children and all that refers to it,
 unless another tag, index or subject needs it. What cannot be read, or has a

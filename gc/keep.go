@@ -53,7 +53,8 @@ type Policy struct {
 	// not count. Nil: it is about all.
 	Considered func(tag string) bool
 	// Protected tells why a tag must stay, "" if it need not. Nil: none must.
-	// An image counts for Keep whether one of its tags is protected or not.
+	// Such a tag does not count either: "latest" is no newer than what it
+	// points to. The image counts by its other tags.
 	Protected func(Tagged) (why string)
 }
 
@@ -139,7 +140,16 @@ type keeper struct {
 // ranks tells whether a tag takes part in the ranking.
 func (k *keeper) ranks(t Tagged) bool {
 	_, follows := SubjectOf(t.Tag)
-	return !follows && (k.Considered == nil || k.Considered(t.Tag)) && (k.By != BySemver || isVersion(t.Tag))
+	return !follows && (k.Considered == nil || k.Considered(t.Tag)) && k.protects(t) == "" &&
+		(k.By != BySemver || isVersion(t.Tag))
+}
+
+// protects tells why t must stay; "" if it need not.
+func (k *keeper) protects(t Tagged) string {
+	if k.Protected == nil {
+		return ""
+	}
+	return k.Protected(t)
 }
 
 // gather finds out what there is to rank, and by which dates.
@@ -265,10 +275,8 @@ func (k *keeper) judge(t Tagged, d Decision) (bool, string) {
 	if k.Considered != nil && !k.Considered(t.Tag) {
 		return false, NotConsidered
 	}
-	if k.Protected != nil {
-		if why := k.Protected(t); why != "" {
-			return false, Protected + why
-		}
+	if why := k.protects(t); why != "" {
+		return false, Protected + why
 	}
 	switch {
 	case !k.Ranked && !k.Aged:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -102,6 +103,9 @@ func syncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
+	if runtime.GOOS == "windows" { // Where directories cannot be synced, and need not be.
+		return nil
+	}
 	return d.Sync()
 }
 
