@@ -165,9 +165,13 @@ func listJournals(env *Env, dir string, ids []string) error {
 	return writeTable(env.Stdout, []string{"ID", "TIME", "REGISTRY", "TAGS", "MANIFESTS", "STATE"}, rows)
 }
 
+// undoLines is how many tags are told by name.
+const undoLines = 40
+
 func tellUndone(env *Env, o *undoOptions, dir string, undone []prune.Undone) error {
-	restored, there, failed := 0, 0, 0
+	restored, failed := 0, 0
 	would := ""
+	var lines []string
 	if o.DryRun {
 		would = "would be "
 	}
@@ -179,11 +183,10 @@ func tellUndone(env *Env, o *undoOptions, dir string, undone []prune.Undone) err
 		switch u.State {
 		case prune.Restored:
 			restored++
-			if !o.Quiet && u.Tag != "" {
-				env.say("%s → %s %srestored", name, u.Digest, would)
+			if u.Tag != "" {
+				lines = append(lines, fmt.Sprintf("%s → %s %srestored", name, u.Digest, would))
 			}
 		case prune.Already:
-			there++
 		case prune.Conflict:
 			failed++
 			env.say("%s points to %s now and stays so; --force moves it back to %s", name, u.Now, u.Digest)
@@ -191,6 +194,12 @@ func tellUndone(env *Env, o *undoOptions, dir string, undone []prune.Undone) err
 			failed++
 			env.say("%s cannot be restored: %v", name, u.Err)
 		}
+	}
+	if len(lines) > undoLines {
+		lines = []string{fmt.Sprintf("%s %srestored", many(len(lines), "tag"), would)}
+	}
+	if !o.Quiet && len(lines) > 0 {
+		env.say("%s", strings.Join(lines, "\n"))
 	}
 	if restored == 0 && failed == 0 && !o.Quiet {
 		env.say("all of it is there: nothing to restore")
