@@ -74,7 +74,7 @@ func TestWhoWaitsMayGiveUp(t *testing.T) {
 // TestASlotIsHandedOver: to who waits longest.
 func TestASlotIsHandedOver(t *testing.T) {
 	t.Parallel()
-	asked := make(chan struct{})
+	asked := make(chan struct{}, 4)
 	s := newSlots(1, func(time.Duration) <-chan time.Time {
 		asked <- struct{}{}
 		return nil
