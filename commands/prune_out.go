@@ -279,7 +279,8 @@ type pruneSum struct {
 	planned pruneCount
 	images  int // Of the planned manifests, those with a tag.
 	done    pruneCount
-	failed  int // Repositories that were left alone for an error.
+	failed  int // Repositories that were left alone for an error,
+	broken  int // and of these such as were begun.
 	emptied int // Repositories that were left alone because nothing would be left.
 	undated int
 	unnamed int // Tags that are no versions.
@@ -308,8 +309,8 @@ func (s *pruneSum) visitedAll(left prune.Left) bool {
 	return true
 }
 
-// whole tells that nothing was left out.
-func (s *pruneSum) whole() bool { return s.failed+s.emptied == 0 }
+// whole tells that all that was begun is done.
+func (s *pruneSum) whole() bool { return s.broken == 0 }
 
 // plan counts what a plan says.
 func (s *pruneSum) plan(p *prune.Plan) {
@@ -347,6 +348,9 @@ func (s *pruneSum) add(w *work) {
 		return
 	default:
 		s.failed++
+		if w.report != nil {
+			s.broken++
+		}
 	}
 	if w.report == nil {
 		return

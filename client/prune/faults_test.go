@@ -254,7 +254,7 @@ func TestMoving(t *testing.T) {
 			// beyond help where a registry has no condition for it.
 			delete(left, tag)
 		}
-		w.pullsWholeBut(t, left, before)
+		w.pullsWhole(t, left, before)
 		for _, o := range report.Tags {
 			if moved[o.Tag] != "" && o.Deleted {
 				t.Errorf("%s was deleted although it had moved", o.Tag)
@@ -267,11 +267,6 @@ func TestMoving(t *testing.T) {
 			}
 		}
 	})
-}
-
-func (w *world) pullsWholeBut(t *testing.T, left, before map[string]oci.Digest) {
-	t.Helper()
-	w.pullsWhole(t, left, before)
 }
 
 // TestCameSince wants kept what a tag, an index or a signature needs that came
