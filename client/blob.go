@@ -95,11 +95,15 @@ func (c *Client) reopen(ctx context.Context, r request, at, size int64) (io.Read
 	r.accept = []int{http.StatusOK, http.StatusPartialContent}
 	if at > 0 {
 		r.header = r.header.Clone()
-		r.header.Set("Range", fmt.Sprintf("bytes=%d-", at))
+		r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", at, size-1))
 	}
 	resp, err := c.do(ctx, r)
+	if err != nil && at > 0 && isForeign(err) && !isAbsent(err) { // It does not like the question.
+		r.header.Del("Range")
+		resp, err = c.do(ctx, r)
+	}
 	if err != nil {
-		return nil, err
+		return nil, missing(err, oci.BlobUnknown)
 	}
 	total, skip := resp.ContentLength, at
 	if resp.StatusCode == http.StatusPartialContent {

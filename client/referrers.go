@@ -70,9 +70,12 @@ func (c *Client) referrers(ctx context.Context, repo string, d oci.Digest, artif
 	return listedIn(m.Raw)
 }
 
+// methodUnknown is what some registries say of what they do not have.
+const methodUnknown = oci.Code("METHOD_UNKNOWN")
+
 // isAbsent tells whether a registry has no idea of what it was asked.
 func isAbsent(err error) bool {
-	for _, code := range []oci.Code{oci.NotFound, oci.NameUnknown, oci.ManifestUnknown, oci.BlobUnknown, oci.Unsupported} {
+	for _, code := range []oci.Code{oci.NotFound, oci.NameUnknown, oci.ManifestUnknown, oci.BlobUnknown, oci.Unsupported, methodUnknown} {
 		if errors.Is(err, code) {
 			return true
 		}

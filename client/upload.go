@@ -15,11 +15,6 @@ import (
 	"github.com/regctl/regctl/client/oci"
 )
 
-const (
-	maxUploadID = 8 << 10
-	maxIDPath   = 256
-)
-
 // MountBlob makes a blob of repository from one of repo. A registry that does
 // not want to, for whatever reason, gets an upload instead.
 func (c *Client) MountBlob(ctx context.Context, repo, from string, d oci.Digest) (oci.Upload, error) {
@@ -116,57 +111,10 @@ func (c *Client) foundUpload(ctx context.Context, repo, id string) (oci.Upload, 
 	u.at = at
 	size, err := u.state(ctx)
 	if err != nil {
-		return nil, missing(err, oci.BlobUploadUnknown)
+		return nil, noUpload(err)
 	}
 	u.size = size
 	return u, nil
-}
-
-// uploadID makes an id of the location of an upload: what tells it from others
-// of its repository, or all of it if it is somewhere else.
-func uploadID(base *url.URL, repo, at string) string {
-	u, err := url.Parse(at)
-	if err != nil {
-		return ""
-	}
-	if !u.IsAbs() || u.Host == base.Host {
-		if id, ok := strings.CutPrefix(u.EscapedPath(), "/v2/"+repo+"/blobs/uploads/"); ok {
-			if u.RawQuery != "" {
-				id += "?" + u.RawQuery
-			}
-			if isUploadID(id) {
-				return id
-			}
-		}
-	}
-	return "@" + at
-}
-
-// uploadAt is the location that an id was made of.
-// Errors: [oci.BlobUploadUnknown].
-func uploadAt(repo, id string) (string, error) {
-	if at, ok := strings.CutPrefix(id, "@"); ok && len(id) <= maxUploadID {
-		if u, err := url.Parse(at); err == nil && (u.Scheme == "http" || u.Scheme == "https" || u.Scheme == "" && strings.HasPrefix(at, "/")) {
-			return at, nil
-		}
-	}
-	if !isUploadID(id) {
-		return "", oci.Errorf(oci.BlobUploadUnknown, "no upload %q", clip(id))
-	}
-	return "/v2/" + repo + "/blobs/uploads/" + id, nil
-}
-
-// isUploadID tells whether id is the last part of a path, with or without a
-// query, and means nothing else.
-func isUploadID(id string) bool {
-	path, query, _ := strings.Cut(id, "?")
-	plain := func(s, also string) bool {
-		return !strings.ContainsFunc(s, func(r rune) bool {
-			return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune(also, r)
-		})
-	}
-	return path != "" && len(path) <= maxIDPath && len(id) <= maxUploadID && strings.Trim(path, ".") != "" &&
-		plain(path, "-_.~=+") && plain(query, "-_.~=+&%/:@,;!$'()*?")
 }
 
 // uploading is a handle on an upload.
@@ -336,7 +284,7 @@ func (u *uploading) ascertain(ctx context.Context) error {
 	case errors.Is(err, oci.Unsupported):
 		return nil
 	case err != nil:
-		return missing(err, oci.BlobUploadUnknown)
+		return noUpload(err)
 	case size != u.size:
 		return oci.Errorf(oci.RangeInvalid, "the upload had %d bytes and has %d now", u.size, size)
 	}
@@ -429,10 +377,20 @@ func (u *uploading) Cancel(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return resp.Body.Close()
-	case isAbsent(err), errors.Is(err, oci.BlobUploadUnknown), errors.Is(err, oci.DigestInvalid):
+	case errors.Is(noUpload(err), oci.BlobUploadUnknown), errors.Is(err, oci.Unsupported):
 		return nil
 	}
 	return err
+}
+
+// noUpload gives err its code if it says that there is no such upload, or
+// comes from a registry that takes an upload for a blob.
+func noUpload(err error) error {
+	switch oci.AsError(err).Code {
+	case oci.BlobUploadInvalid, oci.NameInvalid, oci.DigestInvalid, methodUnknown:
+		return &oci.Error{Code: oci.BlobUploadUnknown, Message: err.Error(), Err: err}
+	}
+	return missing(err, oci.BlobUploadUnknown)
 }
 
 // Close implements [oci.Upload]: what was held back goes out.

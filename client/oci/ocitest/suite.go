@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"testing"
 
@@ -30,6 +31,8 @@ type Exceptions struct {
 	LaxManifests  string // Manifests that are malformed or ambiguous are taken.
 	StrictIndexes string // An index is refused while its manifests are missing.
 	NoAtomicity   string // Calls at the same time may leave what none of them alone would.
+
+	Others map[string]string // Further requirements by their sentences.
 }
 
 // Run tests that a registry does what the comments of [oci.Registry] say: each
@@ -57,12 +60,18 @@ func Run(t *testing.T, open func(t testing.TB) oci.Registry, lacking ...Exceptio
 		{"arguments", argumentRequirements(x)},
 		{"concurrency", raceRequirements(x)},
 	}
+	others := maps.Clone(x.Others)
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
 			for _, r := range g.requirements {
+				r.except = or(r.except, x.Others[r.name])
+				delete(others, r.name)
 				t.Run(r.name, func(t *testing.T) { r.run(t, open) })
 			}
 		})
+	}
+	for name := range others {
+		t.Errorf("an exception is made from what is not required: %q", name)
 	}
 }
 
