@@ -83,10 +83,8 @@ func (c *Client) explainTag(ctx context.Context, repo, tag string, err error) er
 	if ours, hasErr := c.has(ctx, takesCondition); hasErr != nil || ours {
 		return missing(err, oci.ManifestUnknown)
 	}
-	if isAbsent(err) && coded.Code != oci.Unsupported {
-		if _, still := c.Resolve(ctx, repo, tag); still != nil {
-			return missing(err, oci.ManifestUnknown)
-		}
+	if _, still := c.Resolve(ctx, repo, tag); errors.Is(still, oci.ManifestUnknown) {
+		return still
 	}
 	switch coded.Code {
 	case oci.Unsupported:

@@ -22,12 +22,12 @@ const (
 	maxPage  = 64 << 20 // Of one answer, whatever the registry was asked for.
 )
 
-// Repos lists the repositories in the order of the server: bytewise on most,
-// but not on all. A registry that refuses its catalogue to everybody looks
-// just as one that wants a login.
+// Repos lists the repositories. Over several pages they are in the order of the
+// server: bytewise on most, but not on all. A registry that refuses its
+// catalogue to everybody looks just as one that wants a login.
 // Errors: [oci.Unsupported] (this registry has no catalogue).
 func (c *Client) Repos(ctx context.Context, after string) iter.Seq2[string, error] {
-	return list(ctx, c, query{
+	return names(ctx, c, query{
 		subject: c.host, path: "/v2/_catalog", key: "repositories", after: after,
 		refused: func(err error) error {
 			if errors.Is(err, oci.NotFound) || errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.Unsupported) {
@@ -35,13 +35,58 @@ func (c *Client) Repos(ctx context.Context, after string) iter.Seq2[string, erro
 			}
 			return err
 		},
-	}, decodeName)
+	})
 }
 
-// Tags lists the tags of repo in the order of the server.
+// Tags lists the tags of repo. Over several pages they are in the order of the
+// server: bytewise on most, but not on all.
 // Errors: [oci.NameUnknown].
 func (c *Client) Tags(ctx context.Context, repo, after string) iter.Seq2[string, error] {
-	return inRepo(ctx, c, repo, "/tags/list", after, decodeName)
+	if err := oci.CheckRepo(repo); err != nil {
+		return func(yield func(string, error) bool) { yield("", err) }
+	}
+	return names(ctx, c, c.repoQuery(repo, "/tags/list", after))
+}
+
+// names lists names. A registry that gives them all at once may have ignored
+// where to begin, as registry:2 does with tags, which it does not sort either.
+func names(ctx context.Context, c *Client, q query) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		l, err := c.connect(ctx)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		first := l.first(q.path, q.after)
+		for address := first; address != ""; {
+			var all []string
+			next, _ := page(ctx, c, l, q, address, decodeName, func(name string, pageErr error) bool {
+				if err = pageErr; err == nil {
+					all = append(all, name)
+				}
+				return err == nil
+			})
+			if address == first && next == "" {
+				slices.Sort(all)
+				if from, found := slices.BinarySearch(all, q.after); q.after != "" {
+					if found {
+						from++
+					}
+					all = all[from:]
+				}
+			}
+			for _, name := range all {
+				if !yield(name, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield("", err)
+				return
+			}
+			address = next
+		}
+	}
 }
 
 // FirstTagDetails returns the first page of [Client.TagDetails], by one
