@@ -152,7 +152,8 @@ type blobReader struct {
 	pause   func(n int) error
 	failed  func(error) error
 
-	body   io.ReadCloser // What comes next from the registry; nil: has to be asked for.
+	body   io.ReadCloser // What comes from the registry; nil: has to be asked for.
+	from   int64         // Where body stands.
 	at     int64         // Of the next Read.
 	size   int64
 	hash   hash.Hash
@@ -201,10 +202,16 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-// ready has a body to read from.
+// ready has a body to read from: the same one, if a Seek has come back to
+// where it stands.
 func (b *blobReader) ready() (err error) {
+	if b.body != nil && b.from != b.at {
+		b.body.Close()
+		b.body = nil
+	}
 	if b.body == nil {
 		b.body, err = b.open(b.at)
+		b.from = b.at
 	}
 	return err
 }
@@ -216,6 +223,7 @@ func (b *blobReader) take(p []byte) {
 		b.hashed += int64(len(p)) - next
 	}
 	b.at += int64(len(p))
+	b.from = b.at
 	if b.since += int64(len(p)); b.since >= getsFar {
 		b.breaks = 0
 	}
@@ -280,12 +288,6 @@ func (b *blobReader) Seek(offset int64, whence int) (int64, error) {
 		return 0, http.ErrBodyReadAfterClose
 	case offset < 0:
 		return 0, fmt.Errorf("%s: seek to %d", b.subject, offset)
-	case offset == b.at:
-		return offset, nil
-	}
-	if b.body != nil {
-		b.body.Close()
-		b.body = nil
 	}
 	b.at = offset
 	return offset, nil
