@@ -70,6 +70,10 @@ func (c *Client) referrers(ctx context.Context, repo string, d oci.Digest, artif
 	return listedIn(m.Raw)
 }
 
+// ReferrersByTag tells that the registry is known to have no referrers API: a
+// manifest without the tag that stands in for it has no referrers.
+func (c *Client) ReferrersByTag() bool { return c.traits.get(&c.traits.referrers) == no }
+
 // methodUnknown is what some registries say of what they do not have.
 const methodUnknown = oci.Code("METHOD_UNKNOWN")
 

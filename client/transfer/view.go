@@ -15,9 +15,25 @@ import (
 type counted struct {
 	oci.Registry
 	n atomic.Int64
+
+	remote remote // Nil: it is at hand.
 }
 
-func count(reg oci.Registry) *counted { return &counted{Registry: reg} }
+// remote is what a registry of which each answer is a request tells besides,
+// so that none is made in vain.
+type remote interface {
+	// FirstTagDetails fails unless one request tells a page of tags with
+	// their digests.
+	FirstTagDetails(ctx context.Context, repo string) (details []oci.TagDetail, more bool, err error)
+	// ReferrersByTag tells that referrers are kept under tags only.
+	ReferrersByTag() bool
+}
+
+func count(reg oci.Registry) *counted {
+	c := &counted{Registry: reg}
+	c.remote, _ = reg.(remote)
+	return c
+}
 
 // call counts a call, and returns the registry for it.
 func (c *counted) call() oci.Registry {
@@ -98,15 +114,43 @@ func (v *view) list(ctx context.Context, details bool, most int) error {
 // the names will show why.
 func (v *view) listDetails(ctx context.Context) bool {
 	tags, digests := map[string]oci.Descriptor{}, map[oci.Digest]bool{}
-	for t, err := range v.reg.call().TagDetails(ctx, v.repo, "") {
+	add := func(t oci.TagDetail) {
+		tags[t.Tag] = t.Manifest
+		digests[t.Manifest.Digest] = t.Manifest.Digest != ""
+	}
+	after := ""
+	if r := v.reg.remote; r != nil {
+		v.reg.n.Add(1)
+		page, more, err := r.FirstTagDetails(ctx, v.repo)
 		if err != nil {
 			return false
 		}
-		tags[t.Tag] = t.Manifest
-		digests[t.Manifest.Digest] = true
+		for _, t := range page {
+			add(t)
+			after = t.Tag
+		}
+		if !more {
+			v.tags, v.digests = tags, digests
+			return true
+		}
 	}
+	for t, err := range v.reg.call().TagDetails(ctx, v.repo, after) {
+		if err != nil {
+			return false
+		}
+		add(t)
+	}
+	v.reg.pages(len(tags) - 1)
 	v.tags, v.digests = tags, digests
 	return true
+}
+
+// pages counts the requests for a list of so many but the first.
+func (c *counted) pages(items int) {
+	const page = 1000 // What clients ask for, and what many registries give at most.
+	if c.remote != nil {
+		c.n.Add(int64(items / page))
+	}
 }
 
 func (v *view) listNames(ctx context.Context, most int) error {
@@ -125,6 +169,7 @@ func (v *view) listNames(ctx context.Context, most int) error {
 		}
 		tags[tag] = oci.Descriptor{}
 	}
+	v.reg.pages(len(tags))
 	v.tried, v.listed, v.tags = true, true, tags
 	return nil
 }
@@ -171,6 +216,20 @@ func (v *view) isNew() bool {
 	return v.missing || v.reg == nil
 }
 
+// hasReferrers is false if there are none of d, as the list of tags shows.
+func (v *view) hasReferrers(d oci.Digest) bool {
+	if v.reg.remote == nil || !v.reg.remote.ReferrersByTag() {
+		return true
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, kept := v.tags[referrersTag(d)]
+	return kept || !v.listed
+}
+
+// referrersTag is where referrers of d are kept without the referrers API.
+func referrersTag(d oci.Digest) string { return strings.Replace(string(d), ":", "-", 1) }
+
 // companions returns the tags by which cosign ties things to d. Those that
 // begin with its digest are all of them once the tags were listed; else the
 // usual ones are asked for.
@@ -178,7 +237,7 @@ func (v *view) companions(ctx context.Context, d oci.Digest) ([]string, error) {
 	if err := v.list(ctx, false, manyNames); err != nil && !errors.Is(err, oci.Unsupported) {
 		return nil, err
 	}
-	prefix := strings.Replace(string(d), ":", "-", 1) + "."
+	prefix := referrersTag(d) + "."
 	var found []string
 	v.mu.Lock()
 	listed := v.listed

@@ -194,13 +194,6 @@ func (p *planner) blob(n *node, d oci.Descriptor) *blobNode {
 
 // tied walks what refers to a manifest.
 func (p *planner) tied(ctx context.Context, n *node) error {
-	referrers, err := p.referrers(ctx, n)
-	if err != nil {
-		return failed(Source, "list referrers (--referrers never leaves them)", n.src, string(n.desc.Digest), err)
-	}
-	for _, d := range referrers {
-		n.referrers = append(n.referrers, p.walk(ctx, nodeOf{src: n.src, dst: n.dst, desc: d}))
-	}
 	view := p.view(Source, n.src)
 	tags, err := view.companions(ctx, n.desc.Digest)
 	if err != nil {
@@ -211,6 +204,16 @@ func (p *planner) tied(ctx context.Context, n *node) error {
 		if err := p.companion(ctx, n, view, tag); err != nil {
 			return err
 		}
+	}
+	if !view.hasReferrers(n.desc.Digest) {
+		return nil
+	}
+	referrers, err := p.referrers(ctx, n)
+	if err != nil {
+		return failed(Source, "list referrers (--referrers never leaves them)", n.src, string(n.desc.Digest), err)
+	}
+	for _, d := range referrers {
+		n.referrers = append(n.referrers, p.walk(ctx, nodeOf{src: n.src, dst: n.dst, desc: d}))
 	}
 	return nil
 }
