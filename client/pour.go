@@ -80,7 +80,9 @@ func (u *uploading) sendAll(p []byte) error {
 		rest := p[u.size-begin:]
 		rest = rest[:min(len(rest), u.chunkSize())]
 		before := u.size
-		err := u.patch(int64(len(rest)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rest)), nil })
+		f := &feed{source: bytes.NewReader(rest)} // Memory that is used again must not be read after an early answer.
+		err := u.patch(int64(len(rest)), func() (io.ReadCloser, error) { return f.open(0) })
+		f.stop()
 		if u.size > before {
 			failures = 0
 		}
@@ -165,6 +167,9 @@ func (u *uploading) recover(err error, n int, begin, end int64) error {
 	if stateErr == nil {
 		resp.Body.Close()
 		if size, ok := received(resp.Header); ok && size >= begin && size <= end {
+			if size == 0 && u.size == 0 && code == oci.RangeInvalid {
+				size = 1 // Which looks the same.
+			}
 			u.size = size
 			return u.follow(resp)
 		}
