@@ -95,6 +95,8 @@ Long flags work with one dash or two.
 	root.AddCommand(
 		newLs(env, runLs),
 		newInspect(env, runInspect),
+		newSave(env, runSave),
+		newLoad(env, runLoad),
 		newPrune(env, runPrune),
 		newRm(env, runRm),
 		newUndo(env, runUndo),

@@ -29,6 +29,10 @@ func TestDocker(t *testing.T) {
 	})
 	t.Run("mount", func(t *testing.T) { testDockerMounts(t, d) })
 	t.Run("platforms", func(t *testing.T) { testDockerPlatforms(t, d) })
+	t.Run("archive", func(t *testing.T) {
+		s := startRegctl(t, t.TempDir())
+		exchange(t, s, dockerArchives(d))
+	})
 	t.Run("minbase", func(t *testing.T) { testMinbase(t, d) })
 }
 
@@ -56,6 +60,22 @@ func docker(d tool) client {
 			}
 			d.run(t, "pull", "--all-tags", repo)
 			return strings.Fields(d.run(t, "images", "--format", "{{.Tag}}", repo))
+		},
+	}
+}
+
+func dockerArchives(d tool) archives {
+	return archives{
+		write: func(t *testing.T, ref, file string) {
+			d.run(t, "pull", ref)
+			d.run(t, "save", "-o", file, ref)
+			d.run(t, "rmi", ref)
+		},
+		read: func(t *testing.T, file, ref string) {
+			if said := d.run(t, "load", "-i", file); !strings.Contains(said, ref) {
+				t.Errorf("docker load says %s", said)
+			}
+			d.run(t, "rmi", ref)
 		},
 	}
 }
