@@ -179,7 +179,7 @@ func flagError(cmd *cobra.Command, err error) error {
 }
 
 // foreign answers the grammar of regclient's regctl with our spelling.
-func foreign(root *cobra.Command, args []string) error {
+func foreign(args []string) error {
 	var words []string
 	for _, arg := range args {
 		if !strings.HasPrefix(arg, "-") {
@@ -201,10 +201,6 @@ func foreign(root *cobra.Command, args []string) error {
 	}[words[0]+" "+words[1]]
 	if ours == "" {
 		return nil
-	}
-	verb, _, _ := strings.Cut(ours, " ")
-	if cmd, _, err := root.Find([]string{verb}); err != nil || cmd == root {
-		return usagef("%q is the grammar of another regctl; ours will be: regctl %s (not in this version)", words[0]+" "+words[1], ours)
 	}
 	return usagef("%q is the grammar of another regctl; here it is: regctl %s", words[0]+" "+words[1], ours)
 }

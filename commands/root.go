@@ -34,7 +34,7 @@ func Main(ctx context.Context, env *Env, args []string) int {
 
 func execute(ctx context.Context, env *Env, args []string) error {
 	root := newRoot(env)
-	if err := foreign(root, args); err != nil {
+	if err := foreign(args); err != nil {
 		return err
 	}
 	args, err := doubleDashes(root, args)
@@ -95,6 +95,8 @@ Long flags work with one dash or two.
 	root.AddCommand(
 		newLs(env, runLs),
 		newInspect(env, runInspect),
+		newCp(env, runCp),
+		newTag(env, runTag),
 		newSave(env, runSave),
 		newLoad(env, runLoad),
 		newPrune(env, runPrune),

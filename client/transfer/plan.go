@@ -212,7 +212,7 @@ func (p *planner) want(ctx context.Context, m *Image) ([]byte, error) {
 	}
 	chosen, err := p.choose(ctx, m.SrcRepo, whole)
 	if err != nil {
-		return nil, failed(Source, "choose platforms", m.SrcRepo, m.SrcRef, err)
+		return nil, failed(Source, Choosing, m.SrcRepo, m.SrcRef, err)
 	}
 	m.Manifest = chosen.Descriptor
 	if chosen.Descriptor.Digest != whole.Descriptor.Digest {

@@ -79,6 +79,10 @@ const (
 	Destination Side = "destination"
 )
 
+// Choosing is the Op of an [Error] for an image that is there, but not for the
+// platforms that are asked for.
+const Choosing = "choose platforms"
+
 // Error says on which side a copy failed, and with what.
 type Error struct {
 	Side Side
