@@ -33,7 +33,8 @@ func (p *planner) images(ctx context.Context, items []Item) ([]Image, error) {
 	return images, nil
 }
 
-// lists lists the repositories of which much is asked.
+// lists lists the repositories of which much is asked. The destination may
+// refuse that to somebody who can push all the same.
 func (p *planner) lists(ctx context.Context, items []Item) error {
 	asked := map[viewKey]int{}
 	for _, item := range items {
@@ -50,7 +51,11 @@ func (p *planner) lists(ctx context.Context, items []Item) error {
 				continue
 			}
 			v := p.view(side, key.repo)
-			if err := v.list(ctx, true, 0); err != nil {
+			err := v.list(ctx, true, 0)
+			if side == Destination && !p.o.NewTags && isRefused(err) {
+				continue // Then each tag is asked for.
+			}
+			if err != nil {
 				return failed(side, "list tags", key.repo, "", err)
 			}
 			if side == Source && v.isNew() {

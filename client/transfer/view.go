@@ -161,6 +161,7 @@ func (v *view) listNames(ctx context.Context, most int) error {
 			v.tried, v.listed, v.missing = true, true, true
 			return nil
 		case err != nil:
+			v.tried = isRefused(err)
 			return err
 		}
 		if len(tags) == most && most > 0 {
@@ -172,6 +173,11 @@ func (v *view) listNames(ctx context.Context, most int) error {
 	v.reg.pages(len(tags))
 	v.tried, v.listed, v.tags = true, true, tags
 	return nil
+}
+
+// isRefused tells that a list is not for us: some may push and pull only.
+func isRefused(err error) bool {
+	return errors.Is(err, oci.Unauthorized) || errors.Is(err, oci.Denied) || errors.Is(err, oci.Unsupported)
 }
 
 // resolve returns the manifest of a tag or digest: from the list if that told.
@@ -234,7 +240,7 @@ func referrersTag(d oci.Digest) string { return strings.Replace(string(d), ":", 
 // begin with its digest are all of them once the tags were listed; else the
 // usual ones are asked for.
 func (v *view) companions(ctx context.Context, d oci.Digest) ([]string, error) {
-	if err := v.list(ctx, false, manyNames); err != nil && !errors.Is(err, oci.Unsupported) {
+	if err := v.list(ctx, false, manyNames); err != nil && !isRefused(err) {
 		return nil, err
 	}
 	prefix := referrersTag(d) + "."
