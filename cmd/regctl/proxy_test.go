@@ -1,10 +1,13 @@
 package main_test
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -15,10 +18,12 @@ type proxy struct {
 	addr     string // HOST:PORT
 	requests atomic.Int64
 	at       atomic.Pointer[func(n int64, r *http.Request)]
+	open     sync.WaitGroup // Connections.
 }
 
 // startProxy passes requests on to addr until the test ends. It keeps the
-// Host of each request, as proxies before registries must.
+// Host of each request, as proxies before registries must, and waits for the
+// answer even if the client is gone, so that settle is of use.
 func startProxy(tb testing.TB, addr string) *proxy {
 	tb.Helper()
 	p := &proxy{}
@@ -30,16 +35,44 @@ func startProxy(tb testing.TB, addr string) *proxy {
 		// A client that was killed is what some tests are about.
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := p.requests.Add(1)
 		if at := p.at.Load(); at != nil {
 			(*at)(n, r)
 		}
-		inner.ServeHTTP(w, r)
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer cancel()
+		inner.ServeHTTP(w, r.WithContext(ctx))
 	}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			p.open.Add(1)
+		case http.StateClosed:
+			p.open.Done()
+		}
+	}
+	s.Start()
 	tb.Cleanup(s.Close)
 	p.addr = s.Listener.Addr().String()
 	return p
+}
+
+// settle waits until the server has answered whatever it was asked by clients
+// that are gone. A connection of our own comes after all of theirs.
+func (p *proxy) settle(tb testing.TB) {
+	tb.Helper()
+	req, err := http.NewRequest(http.MethodGet, "http://"+p.addr+"/v2/", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	req.Close = true
+	resp, err := (&http.Transport{}).RoundTrip(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	resp.Body.Close()
+	p.open.Wait()
 }
 
 // each makes do be called with each request before it is passed on, counted
