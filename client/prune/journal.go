@@ -87,7 +87,7 @@ func CreateJournal(dir string, now time.Time) (*Journal, error) {
 			j.id = fmt.Sprintf("%s-%d", id, n)
 		}
 		var err error
-		j.f, err = os.OpenFile(filepath.Join(dir, j.id+journalSuffix), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		j.f, err = os.OpenFile(filepath.Join(dir, j.id+journalSuffix), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600) // For [Mark] by another run.
 		switch {
 		case err == nil:
 			return j, errors.Join(j.Record(Entry{Kind: KindRun, Time: now.UTC()}), syncDir(dir))
@@ -196,8 +196,17 @@ func OpenJournal(dir, id string) (*os.File, error) {
 	return os.Open(filepath.Join(dir, id+journalSuffix))
 }
 
-// ReadJournal calls use for every entry. A last line that was cut is passed
-// over: what it would have told was not deleted.
+// isMarked tells that [Mark] wrote what comes next.
+func isMarked(lines *bufio.Reader) bool {
+	return slices.ContainsFunc([]string{KindEnd, KindUndone}, func(kind string) bool {
+		begin := fmt.Sprintf(`{"kind":%q,"time":`, kind)
+		next, _ := lines.Peek(len(begin)) // Less at the end.
+		return string(next) == begin
+	})
+}
+
+// ReadJournal calls use for every entry. A line that was cut is passed over:
+// what it would have told was not deleted.
 func ReadJournal(r io.Reader, use func(Entry) error) error {
 	return readLines(r, func(e Entry, _, _ int64) error { return use(e) })
 }
@@ -216,6 +225,13 @@ func readLines(r io.Reader, use func(e Entry, offset, size int64) error) error {
 		}
 		var e Entry
 		if err := json.Unmarshal(line, &e); err != nil {
+			if isMarked(lines) {
+				offset += int64(len(line))
+				continue // It was cut, and then [Mark] wrote behind it.
+			}
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		if _, err := oci.ParseDigest(string(e.Digest)); err != nil && e.Digest != "" {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 		if err := use(e, offset, int64(len(line))); err != nil {
@@ -236,10 +252,12 @@ func Mark(dir, id, kind string, now time.Time) error {
 		return err
 	}
 	defer f.Close()
-	if cut, err := endsCut(f); err != nil {
+	cut, err := endsCut(f)
+	if err != nil {
 		return err
-	} else if cut {
-		return fmt.Errorf("journal %s: its last line is cut", id)
+	}
+	if cut { // What it would have told was not deleted; ReadJournal passes over it then, too.
+		line = append([]byte("\n"), line...)
 	}
 	if _, err := f.Write(append(line, '\n')); err != nil {
 		return err
