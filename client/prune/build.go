@@ -68,7 +68,11 @@ func listTags(ctx context.Context, reg oci.Registry, repo string) ([]oci.TagDeta
 		case !known(d.Manifest.MediaType):
 			return nil, nil, oci.Errorf(oci.Unsupported, "%s:%s is of type %q, and what it names is not known", repo, d.Tag, d.Manifest.MediaType)
 		}
-		if _, twice := where[d.Tag]; !twice {
+		was, twice := where[d.Tag]
+		if twice && was != d.Manifest.Digest { // What would be known of one would be said of the other.
+			return nil, nil, oci.Errorf(oci.TagMoved, "%s:%s moved while the tags were listed", repo, d.Tag)
+		}
+		if !twice {
 			details = append(details, d)
 		}
 		where[d.Tag] = d.Manifest.Digest
@@ -187,12 +191,17 @@ func (b *builder) gather(ctx context.Context) error {
 // readable refuses what may go and cannot be understood. That something
 // untagged is not there is no fault.
 func (b *builder) readable(n *node) error {
-	tags := b.tagsOf[n.desc.Digest]
-	switch {
-	case n.missing && len(tags) > 0:
-		return oci.Errorf(oci.ManifestUnknown, "%s:%s points to %s, which is not there", b.repo, tags[0], n.desc.Digest)
-	case !n.missing && !known(n.desc.MediaType):
+	if !n.missing && !known(n.desc.MediaType) {
 		return oci.Errorf(oci.ManifestInvalid, "%s@%s cannot be understood", b.repo, n.desc.Digest)
+	}
+	return b.present(n)
+}
+
+// present refuses what a tag points to and is not there all the same: nobody
+// knows what it names.
+func (b *builder) present(n *node) error {
+	if tags := b.tagsOf[n.desc.Digest]; n.missing && len(tags) > 0 {
+		return oci.Errorf(oci.ManifestUnknown, "%s:%s points to %s, which is not there", b.repo, tags[0], n.desc.Digest)
 	}
 	return nil
 }
@@ -219,18 +228,32 @@ func (b *builder) tagged(tags ...string) []oci.Digest {
 
 // inUse keeps the tags that lead to what somebody uses.
 func (b *builder) inUse(context.Context) error {
+	if len(b.o.Needed) == 0 {
+		return nil
+	}
+	known := map[oci.Digest]bool{}
+	for _, d := range b.o.Needed {
+		known[d] = true
+	}
 	for _, tag := range slices.Sorted(maps.Keys(b.victims)) {
-		if b.leads(b.where[tag], b.o.Needed) {
+		if b.leads(b.where[tag], known) {
 			b.change(tag, false, gc.Protected+InUse)
 		}
 	}
 	return nil
 }
 
-func (b *builder) leads(from oci.Digest, to []oci.Digest) bool {
-	n := b.nodes[from]
-	return slices.Contains(to, from) || n != nil && b.may[from] &&
-		slices.ContainsFunc(n.children, func(c oci.Digest) bool { return b.leads(c, to) })
+// leads tells whether from holds something that known says is in use, and
+// remembers it there: indexes may name each other in very many ways.
+func (b *builder) leads(from oci.Digest, known map[oci.Digest]bool) bool {
+	if is, ok := known[from]; ok {
+		return is
+	}
+	known[from] = false
+	if n := b.nodes[from]; n != nil && b.may[from] {
+		known[from] = slices.ContainsFunc(n.children, func(c oci.Digest) bool { return b.leads(c, known) })
+	}
+	return known[from]
 }
 
 // mark finds what stays: all that can be reached from a tag that stays or from
@@ -282,6 +305,9 @@ func (b *builder) keep(ctx context.Context, from []oci.Digest) error {
 		}
 		from = nil
 		for _, n := range found {
+			if err := b.present(n); err != nil {
+				return err
+			}
 			from = append(from, n.children...)
 			if d := n.desc.Digest; b.may[d] {
 				from = append(append(from, b.referring(d)...), b.tagged(b.followers[d]...)...)

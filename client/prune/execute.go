@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -112,21 +113,39 @@ func (e *execution) deleteTagSafely(ctx context.Context, t Tag) error {
 	if err != nil {
 		return err
 	}
-	if err := e.deleteTagNow(ctx, t); err != nil {
+	if err := e.halted(); err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx) // A delete that did harm is repaired in any case.
+	deleted := e.Run.reg.DeleteTag(ctx, e.plan.Repo, t.Tag, t.Digest)
+	if wasRefused(deleted) {
+		return deleted
+	}
+	ctx = context.WithoutCancel(ctx) // A delete that did harm is repaired in any case, also one whose answer was lost.
 	_, err = e.Run.reg.Resolve(ctx, e.plan.Repo, string(t.Digest))
 	switch {
-	case err == nil:
+	case err == nil && deleted == nil:
 		e.set(&e.proved)
 		return nil
+	case err == nil:
+		return deleted
 	case !isAbsent(err):
-		return err
+		return errors.Join(deleted, err)
+	case isAbsent(deleted) && e.sharer(Outcome{Digest: t.Digest}) == string(t.Digest): // Somebody else deleted it all.
+		return deleted
 	}
 	broken := e.repair(ctx, t, before)
 	e.halt(broken)
 	return broken
+}
+
+// wasRefused tells that an error says that a tag was not deleted.
+func wasRefused(err error) bool {
+	for _, code := range []oci.Code{oci.TagMoved, oci.Unsupported, oci.DigestInvalid, oci.Unauthorized, oci.Denied} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *execution) deleteTagNow(ctx context.Context, t Tag) error {
@@ -329,12 +348,20 @@ func (e *execution) overwrite(ctx context.Context, o Outcome) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx) // From here on it is this or back.
+	empty := digest.FromBytes(raw)
 	desc, err := e.Run.reg.PutManifest(ctx, e.plan.Repo, oci.Put{MediaType: oci.MediaTypeIndex, Raw: raw, Tags: []string{o.Tag}})
-	if err != nil {
-		return err
+	if err == nil {
+		empty = desc.Digest
+		err = e.Run.reg.DeleteManifest(ctx, e.plan.Repo, empty)
 	}
-	if err = e.Run.reg.DeleteManifest(ctx, e.plan.Repo, desc.Digest); err == nil {
+	now, absent := e.Run.reg.Resolve(ctx, e.plan.Repo, o.Tag)
+	switch {
+	case err == nil && (absent != nil || now.Digest != empty):
 		return nil
+	case err == nil:
+		err = oci.Errorf(oci.Unsupported, "%s:%s outlives what it points to", e.plan.Repo, o.Tag)
+	case absent == nil && now.Digest != empty: // It never moved, or somebody else moved it.
+		return err
 	}
 	m, ok := e.raw[o.Digest]
 	if !ok {

@@ -176,11 +176,15 @@ func PlanDigest(ctx context.Context, reg oci.Registry, repo string, d oci.Digest
 	if err != nil {
 		return nil, nil, err
 	}
+	there, err := b.exists(ctx, d) // A cache may know it although it is gone.
+	if err != nil {
+		return nil, nil, err
+	}
 	n, err := b.read(ctx, d)
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case n.missing:
+	case !there, n.missing:
 		return nil, nil, fmt.Errorf("%s@%s: %w", repo, d, oci.ManifestUnknown)
 	}
 	p = &Plan{Repo: repo, Exact: true, where: b.where, whole: true}
@@ -201,6 +205,9 @@ func (b *builder) holders(ctx context.Context, d oci.Digest, n *node) ([]string,
 		return nil, err
 	}
 	for by, holder := range b.nodes {
+		if err := b.present(holder); err != nil {
+			return nil, err
+		}
 		if slices.Contains(holder.children, d) {
 			needs = append(needs, "index "+string(by)+b.names(by))
 		}

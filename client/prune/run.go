@@ -198,7 +198,7 @@ type execution struct {
 	goes    map[oci.Digest]bool // Manifests that the plan deletes.
 	tagGoes map[string]bool
 	needed  map[oci.Digest]bool         // By what came since the plan.
-	raw     map[oci.Digest]oci.Manifest // Of what only loses tags.
+	raw     map[oci.Digest]oci.Manifest // Of what loses tags and stays.
 	state   sync.Mutex
 	gone    map[oci.Digest]bool
 }
@@ -227,6 +227,9 @@ func (e *execution) lookAgain(ctx context.Context) error {
 		return err
 	}
 	for d, n := range e.nodes {
+		if n.missing && slices.Contains(came, d) {
+			return oci.Errorf(oci.ManifestUnknown, "%s@%s was tagged meanwhile and is not there", e.plan.Repo, d)
+		}
 		e.needed[d] = true
 		e.needed[n.subject] = true
 	}
@@ -282,7 +285,7 @@ func (e *execution) recordManifests(ctx context.Context, digests []oci.Digest) e
 		if m.Raw == nil {
 			continue
 		}
-		if !e.goes[digests[i]] {
+		if !e.goes[digests[i]] || e.needed[digests[i]] {
 			e.raw[digests[i]] = m
 		}
 		entries = append(entries, Entry{
