@@ -2,9 +2,11 @@ package commands
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 type pruneOptions struct {
@@ -23,7 +25,6 @@ type pruneOptions struct {
 	DryRun         bool
 	ExitCode       bool
 	Yes            bool
-	Jobs           int
 	Force          bool
 	NoJournal      bool
 	OverwriteUntag bool
@@ -90,11 +91,18 @@ func newPrune(env *Env, run func(context.Context, *Env, *pruneOptions) error) *c
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Repos = append(o.Repos, args...)
 			o.Ranked = cmd.Flags().Changed("keep") || cmd.Flags().Changed("num")
+			if err := noneEmpty(cmd.Flags(), "older", "protect", "policy", "by", "include", "exclude"); err != nil {
+				return err
+			}
+			if sure, _ := cmd.Flags().GetBool("delete"); !sure {
+				return usagef("prune deletes; to see what would go: --dry-run")
+			}
 			return run(cmd.Context(), env, o)
 		},
 	}
 	flags := cmd.Flags()
 	o.add(cmd)
+	o.addJobs(cmd)
 	flags.IntVarP(&o.Keep, "keep", "n", 0, "keep the newest `N` images of each repository")
 	flags.StringVar(&o.Older, "older", "", "keep what is not older than `AGE`: 12h, 30d, 2w")
 	flags.StringArrayVar(&o.Include, "include", nil, "only tags that match `PATTERN` (repeatable)")
@@ -106,7 +114,6 @@ func newPrune(env *Env, run func(context.Context, *Env, *pruneOptions) error) *c
 	flags.BoolVar(&o.DryRun, "dry-run", false, "tell what would go, delete nothing")
 	flags.BoolVar(&o.ExitCode, "exit-code", false, "with --dry-run: exit status 10 if anything would go")
 	flags.BoolVarP(&o.Yes, "yes", "y", false, "do not ask on a terminal")
-	flags.IntVarP(&o.Jobs, "jobs", "j", 8, "work on `N` things at the same time")
 	flags.BoolVar(&o.Force, "force", false, "allow a repository to lose its last tag, and a --protect without effect")
 	flags.BoolVar(&o.NoJournal, "no-journal", false, "record nothing; there is no undo")
 	flags.BoolVar(&o.OverwriteUntag, "overwrite-untag", false, "where tags cannot be deleted alone, push an empty index over them and delete that")
@@ -114,6 +121,22 @@ func newPrune(env *Env, run func(context.Context, *Env, *pruneOptions) error) *c
 	addOutput(cmd, &o.Output)
 	pruneHabits(cmd, o)
 	return cmd
+}
+
+// noneEmpty refuses flags that were given without a value, as "$AGE" is where
+// AGE is not set: without them more would go than was meant.
+func noneEmpty(flags *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		f := flags.Lookup(name)
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		if f.Changed && slices.Contains(values, "") {
+			return usagef("--%s is empty", name)
+		}
+	}
+	return nil
 }
 
 // pruneHabits adds the flags of registry.py that mean the same here.

@@ -2,9 +2,11 @@ package commands
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -87,7 +89,7 @@ func readRules(path string, now time.Time) ([]pruneRule, error) {
 		return nil, usagef("%v", err)
 	}
 	var file ruleFile
-	d := yaml.NewDecoder(strings.NewReader(string(text)))
+	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	var wrong *yaml.TypeError
 	switch err := d.Decode(&file); {
@@ -98,6 +100,11 @@ func readRules(path string, now time.Time) ([]pruneRule, error) {
 		return nil, usagef("%s: there are no rules", path)
 	case err != nil:
 		return nil, usagef("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+	case !errors.Is(d.Decode(new(yaml.Node)), io.EOF):
+		return nil, usagef("%s: there is more than one document, and rules are in one", path)
+	}
+	if err := noNulls(path, text); err != nil {
+		return nil, err
 	}
 	lines := ruleLines(text)
 	var rules []pruneRule
@@ -115,6 +122,27 @@ func readRules(path string, now time.Time) ([]pruneRule, error) {
 		rules = append(rules, r)
 	}
 	return rules, nil
+}
+
+// noNulls refuses fields of rules without a value: as if they were not there,
+// they would let more go than was meant.
+func noNulls(path string, text []byte) error {
+	var nodes struct {
+		Rules []map[string]yaml.Node `yaml:"rules"`
+	}
+	if err := yaml.Unmarshal(text, &nodes); err != nil {
+		return usagef("%s: %v", path, err)
+	}
+	for _, rule := range nodes.Rules {
+		for name, value := range rule {
+			for _, n := range append([]*yaml.Node{&value}, value.Content...) {
+				if n.Kind == yaml.ScalarNode && n.Value == "" || n.Tag == "!!null" {
+					return usagef("%s: line %d: %s is empty", path, n.Line, name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // ruleLines tells in which line each rule begins.
@@ -176,7 +204,7 @@ func parseAge(s string) (time.Duration, error) {
 	for suffix, unit := range map[string]time.Duration{"d": day, "w": 7 * day} {
 		if digits, ok := strings.CutSuffix(s, suffix); ok {
 			n, err := strconv.ParseUint(digits, 10, 16)
-			if err != nil {
+			if err != nil || n > uint64(math.MaxInt64/unit) {
 				return 0, errors.New("a time such as 12h, 30d or 2w")
 			}
 			return time.Duration(n) * unit, nil
@@ -282,12 +310,16 @@ func (u *inUse) digests(repo string) []oci.Digest {
 	return found
 }
 
+// maxInUse is how long a line of --protect may be.
+const maxInUse = 64 << 20
+
 // readInUse reads references, one a line or with spaces between them. Bare
 // names mean Docker Hub, as everywhere such lists come from, but protect a
 // repository of that name here as well.
 func readInUse(r io.Reader, what string, here target) (*inUse, error) {
 	u := &inUse{refs: map[string]map[string]bool{}}
 	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxInUse) // kubectl puts all of a cluster in one line.
 	for n := 1; lines.Scan(); n++ {
 		line, _, _ := strings.Cut(lines.Text(), "#")
 		for word := range strings.FieldsSeq(line) {
@@ -313,7 +345,12 @@ func (u *inUse) add(word string, here target) error {
 		u.others++ // An image known by nothing but its config.
 		return nil
 	}
-	name, digest, _ := strings.Cut(word, "@")
+	name, digest, pinned := strings.Cut(word, "@")
+	if pinned {
+		if _, err := oci.ParseDigest(digest); err != nil {
+			return fmt.Errorf("%q: %w", word, err)
+		}
+	}
 	var tag string
 	t, err := parseTarget(name, func() (string, error) { return "docker.io", nil })
 	if err != nil {
@@ -353,7 +390,13 @@ func (u *inUse) protect(repo, ref string) {
 
 func sameHost(a, b string) bool {
 	loop := strings.NewReplacer("127.0.0.1", "localhost", "[::1]", "localhost")
-	return strings.EqualFold(loop.Replace(a), loop.Replace(b)) || isHub(a) && isHub(b)
+	a, b = withoutPort(loop.Replace(a)), withoutPort(loop.Replace(b))
+	return strings.EqualFold(a, b) || isHub(a) && isHub(b)
+}
+
+// withoutPort drops a port that need not be said.
+func withoutPort(host string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":80")
 }
 
 // inUse reads what --protect names.

@@ -57,9 +57,6 @@ func newPruner(ctx context.Context, env *Env, o *pruneOptions) (*pruner, error) 
 	if p.rules, err = o.pruneRules(env.Now()); err != nil {
 		return nil, err
 	}
-	if o.Jobs < 1 {
-		return nil, usagef("--jobs %d: a number from 1 up", o.Jobs)
-	}
 	if o.ExitCode && !o.DryRun {
 		return nil, usagef("--exit-code goes with --dry-run")
 	}
@@ -192,11 +189,12 @@ func (p *pruner) repos(ctx context.Context) iter.Seq2[string, error] {
 
 func (p *pruner) run(ctx context.Context) (err error) {
 	asks := p.env.Asks && !p.o.Yes && !p.o.DryRun
+	through := false // Nothing that was begun is left; what was left alone has its own status.
 	if !p.o.DryRun {
 		if err := p.begin(); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, p.closeJournal(err == nil && p.sum.whole())) }()
+		defer func() { err = errors.Join(err, p.closeJournal(through && p.sum.whole())) }()
 	}
 	first := p.planAndExecute
 	if asks || p.o.DryRun {
@@ -224,7 +222,8 @@ func (p *pruner) run(ctx context.Context) (err error) {
 	if err != nil {
 		return p.explain(err)
 	}
-	return p.finish()
+	through = true
+	return p.finish(ctx)
 }
 
 // begin opens the record.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/regctl/regctl/client"
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/client/prune"
 )
@@ -53,9 +54,9 @@ const deletesOn = `docker's registry, and a regctl serve with its configuration,
 in config.yml, or REGISTRY_STORAGE_DELETE_ENABLED=true in the environment`
 
 // finish says what was done, and tells the exit status.
-func (p *pruner) finish() error {
+func (p *pruner) finish(ctx context.Context) error {
 	s := &p.sum
-	p.talk(p.summary())
+	p.talk(p.summary(ctx))
 	for _, line := range s.hints() {
 		p.talk(line)
 	}
@@ -73,7 +74,7 @@ func (p *pruner) finish() error {
 	return nil
 }
 
-func (p *pruner) summary() string {
+func (p *pruner) summary(ctx context.Context) string {
 	s := &p.sum
 	switch {
 	case p.o.DryRun && s.planned.tags+s.planned.manifests > 0:
@@ -84,11 +85,25 @@ func (p *pruner) summary() string {
 	case s.done.tags+s.done.manifests == 0:
 		return fmt.Sprintf("nothing deleted; %s in %s stay", many(s.tags, "tag"), many(s.repos, "repository"))
 	}
-	text := fmt.Sprintf("deleted %s; regctl gc frees %s", many(s.done.tags, "tag"), s.done.size())
+	text := fmt.Sprintf("deleted %s; %s frees %s", many(s.done.tags, "tag"), collector(ctx, p.reg), s.done.size())
 	if p.journal != nil {
 		text += ". Undo: regctl undo " + p.journal.ID()
 	}
 	return text
+}
+
+// collector names what collects the garbage of a registry.
+func collector(ctx context.Context, reg oci.Registry) string {
+	if isOurs(ctx, reg) {
+		return "regctl gc"
+	}
+	return "the registry's own garbage collection"
+}
+
+// isOurs tells a regctl serve, of which something was asked before.
+func isOurs(ctx context.Context, reg oci.Registry) bool {
+	c, ok := reg.(*client.Client)
+	return ok && c.MayTellFirst(ctx)
 }
 
 // many writes a number of things.

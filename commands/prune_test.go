@@ -285,9 +285,53 @@ nginx docker.io/library/redis:7 quay.io/x/y:1 ` + string(d) + "\n"
 	if u.others != 3 || u.has("team/web", "latest") || !slices.Equal(u.digests("team/db"), []oci.Digest{d}) {
 		t.Errorf("got %+v", u)
 	}
-	for _, bad := range []string{"", "# nothing\n\n", "reg.lan:5000/UPPER:1"} {
+	for _, bad := range []string{"", "# nothing\n\n", "reg.lan:5000/UPPER:1", "reg.lan:5000/app@sha256:abc", "reg.lan:5000/app@"} {
 		if _, err := readInUse(strings.NewReader(bad), "test", target{host: "reg.lan:5000"}); err == nil {
 			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+// TestReadInUseLong reads what kubectl prints of a large cluster, one line, and
+// a host with the port that need not be said.
+func TestReadInUseLong(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("quay.io/x/y:1 ", 20_000) + "reg.lan:443/app:1"
+	u, err := readInUse(strings.NewReader(text), "test", target{host: "reg.lan"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !u.has("app", "1") || u.here != 1 || u.others != 20_000 {
+		t.Errorf("%d here, %d elsewhere", u.here, u.others)
+	}
+}
+
+// TestPolicyNothing wants refused what says nothing where it should say
+// something.
+func TestPolicyNothing(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"rules:\n- repositories: [a]\n  keep:\n  older: 30d\n":                                         "line 3: keep is empty",
+		"rules:\n- repositories: [a]\n  keep: 1\n  older: \"\"\n":                                      "line 4: older is empty",
+		"rules:\n- repositories: [a]\n  keep: 1\n  exclude: [a, ~]\n":                                  "line 4: exclude is empty",
+		"rules:\n- repositories: [a]\n  keep: 1\n---\nrules:\n- repositories: [b]\n  keep: 1\n":        "more than one document",
+		"rules:\n- repositories: [a]\n  keep: 1\n  protect: []\n---\nnone: [of this\n":                 "more than one document",
+		"rules:\n- repositories: [a]\n  keep: 1\n  protect: []\n- repositories: [\"**\"]\n  keep: 2\n": "",
+	} {
+		path := filepath.Join(t.TempDir(), "policy.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readRules(path, time.Now()); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, args := range [][]string{
+		{"-keep", "1", "-older", ""}, {"-keep", "1", "-protect", ""}, {"-keep", "1", "-exclude", ""}, {"-keep", "1", "-delete=false"},
+	} {
+		env := newTestEnv(http.DefaultTransport)
+		if got := Main(t.Context(), env.Env, append([]string{"prune", "127.0.0.1:1"}, args...)); got != exitUsage {
+			t.Errorf("%q: status %d: %s", args, got, env.stderr)
 		}
 	}
 }
@@ -299,7 +343,7 @@ func TestParseAge(t *testing.T) {
 			t.Errorf("%s: %v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "30", "-1d", "-1h", "1.5d", "d", "99999999d"} {
+	for _, s := range []string{"", "30", "-1d", "-1h", "1.5d", "d", "99999999d", "20000w"} {
 		if got, err := parseAge(s); err == nil {
 			t.Errorf("%s: %v", s, got)
 		}

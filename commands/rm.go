@@ -21,7 +21,6 @@ type rmOptions struct {
 	IgnoreMissing  bool
 	NoJournal      bool
 	OverwriteUntag bool
-	Jobs           int
 	Quiet          bool
 }
 
@@ -60,13 +59,13 @@ func newRm(env *Env, run func(context.Context, *Env, *rmOptions) error) *cobra.C
 	}
 	flags := cmd.Flags()
 	o.add(cmd)
+	o.addJobs(cmd)
 	flags.BoolVarP(&o.All, "all", "a", false, "the repository with all that is in it")
 	flags.BoolVarP(&o.Yes, "yes", "y", false, "do not ask")
 	flags.BoolVarP(&o.Force, "force", "f", false, "delete a manifest that something needs, too")
 	flags.BoolVar(&o.IgnoreMissing, "ignore-missing", false, "what is not there is no error")
 	flags.BoolVar(&o.NoJournal, "no-journal", false, "record nothing; there is no undo")
 	flags.BoolVar(&o.OverwriteUntag, "overwrite-untag", false, "where tags cannot be deleted alone, push an empty index over them and delete that")
-	flags.IntVarP(&o.Jobs, "jobs", "j", 8, "work on `N` things at the same time")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "tell errors only")
 	return cmd
 }
@@ -100,7 +99,7 @@ func runRm(ctx context.Context, env *Env, o *rmOptions) error {
 		}
 	}
 	if r.journal != nil {
-		err = errors.Join(err, r.journal.Close(err == nil && r.failed == 0))
+		err = errors.Join(err, r.journal.Close(err == nil))
 	}
 	r.hint()
 	switch {
@@ -234,7 +233,11 @@ func (r *remover) tags(ctx context.Context, run *prune.Run, reg oci.Registry, jo
 				continue
 			}
 			r.deleted++
-			r.talk(fmt.Sprintf("untagged %s:%s; %s stay until regctl gc --untagged", job.target.repo, o.Tag, r.size(ctx, reg, job, o.Digest)))
+			until := "the registry collects what has no tag"
+			if isOurs(ctx, reg) {
+				until = "regctl gc --untagged"
+			}
+			r.talk(fmt.Sprintf("untagged %s:%s; %s stay until %s", job.target.repo, o.Tag, r.size(ctx, reg, job, o.Digest), until))
 		}
 	}
 	return nil
@@ -271,7 +274,7 @@ func (r *remover) digest(ctx context.Context, run *prune.Run, reg oci.Registry, 
 	if err != nil {
 		return err
 	}
-	return r.report(run, job, report)
+	return r.report(ctx, run, reg, job, report)
 }
 
 // all deletes a repository: piece by piece, for what is deleted at once takes
@@ -301,10 +304,10 @@ func (r *remover) all(ctx context.Context, run *prune.Run, reg oci.Registry, job
 	if err != nil {
 		return err
 	}
-	return r.report(run, job, report)
+	return r.report(ctx, run, reg, job, report)
 }
 
-func (r *remover) report(run *prune.Run, job *rmJob, report *prune.Report) error {
+func (r *remover) report(ctx context.Context, run *prune.Run, reg oci.Registry, job *rmJob, report *prune.Report) error {
 	manifests := 0
 	for _, o := range report.Manifests {
 		if o.Deleted {
@@ -318,8 +321,8 @@ func (r *remover) report(run *prune.Run, job *rmJob, report *prune.Report) error
 		return prune.ErrDeletesOff
 	}
 	r.deleted += report.Deleted() + manifests
-	r.talk(fmt.Sprintf("deleted %s and %s of %s; regctl gc frees %s",
-		many(report.Deleted(), "tag"), many(manifests, "manifest"), job.target.repo, humanSize(report.Bytes)))
+	r.talk(fmt.Sprintf("deleted %s and %s of %s; %s frees %s",
+		many(report.Deleted(), "tag"), many(manifests, "manifest"), job.target.repo, collector(ctx, reg), humanSize(report.Bytes)))
 	return nil
 }
 
