@@ -75,7 +75,7 @@ func BenchmarkCopy(b *testing.B) {
 		}{{"large", "large/app:1", "large/app:1", false}, {"tags", "small/app", "small/app", true}} {
 			for _, name := range []string{"regctl", "crane", "skopeo"} {
 				b.Run(to+"/"+what.name+"/"+name, func(b *testing.B) {
-					program := copies(b)[name]
+					program, sums := copies(b)[name], map[string]float64{}
 					for b.Loop() {
 						b.StopTimer()
 						dst := servers[to](b, b.TempDir())
@@ -85,12 +85,15 @@ func BenchmarkCopy(b *testing.B) {
 							from.requests.Store(0)
 							front.requests.Store(0)
 							took := timed(b, program(from.addr+"/"+what.from, front.addr+"/"+what.to, what.all))
-							b.ReportMetric(took.Seconds(), step+"-s")
-							b.ReportMetric(float64(from.requests.Load()+front.requests.Load()), step+"-requests")
+							sums[step+"-s"] += took.Seconds()
+							sums[step+"-requests"] += float64(from.requests.Load() + front.requests.Load())
 						}
 						b.StopTimer()
 						dst.end(b)
 						b.StartTimer()
+					}
+					for unit, sum := range sums {
+						b.ReportMetric(sum/float64(b.N), unit)
 					}
 				})
 			}
