@@ -162,6 +162,9 @@ func (out *pruneOutput) surprises(w *work) {
 // whyKept says a reason in words.
 func whyKept(reason string) string {
 	if by, ok := strings.CutPrefix(reason, prune.SharedDigest); ok {
+		if oci.IsDigest(by) {
+			return "this registry deletes by digest only, if at all, and that takes the image along; see --overwrite-untag"
+		}
 		return "this registry deletes by digest only, and " + by + " needs it; see --overwrite-untag"
 	}
 	switch reason {

@@ -51,7 +51,8 @@ const deletesOn = `docker's registry, and a regctl serve with its configuration,
   storage:
     delete:
       enabled: true
-in config.yml, or REGISTRY_STORAGE_DELETE_ENABLED=true in the environment`
+in config.yml, or REGISTRY_STORAGE_DELETE_ENABLED=true in the environment. ghcr.io
+deletes by GitHub's own API only.`
 
 // finish says what was done, and tells the exit status.
 func (p *pruner) finish(ctx context.Context) error {
