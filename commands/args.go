@@ -189,18 +189,25 @@ func foreign(args []string) error {
 	if len(words) < 2 {
 		return nil
 	}
-	ours := map[string]string{
-		"tag ls": "ls REPO", "tag list": "ls REPO", "tag rm": "rm REPO:TAG", "tag delete": "rm REPO:TAG",
-		"repo ls": "ls HOST", "repo list": "ls HOST", "repo copy": "cp -a SRC DST", "repo cp": "cp -a SRC DST",
-		"image copy": "cp SRC DST", "image cp": "cp SRC DST", "image inspect": "inspect REPO:TAG",
-		"image manifest": "inspect REPO:TAG", "image digest": "inspect REPO:TAG",
-		"image export": "save REPO:TAG", "image import": "load FILE",
-		"manifest get": "inspect REPO:TAG", "manifest head": "inspect REPO:TAG",
-		"manifest rm": "rm REPO@DIGEST", "manifest delete": "rm REPO@DIGEST",
-		"registry login": "login HOST", "registry logout": "logout HOST",
-	}[words[0]+" "+words[1]]
+	ours := grammar()[words[0]+" "+words[1]]
 	if ours == "" {
 		return nil
 	}
 	return usagef("%q is the grammar of another regctl; here it is: regctl %s", words[0]+" "+words[1], ours)
+}
+
+// grammar is what to type for the commands of regclient's regctl.
+func grammar() map[string]string {
+	return map[string]string{
+		"tag ls": "ls REPO", "tag list": "ls REPO", "tag rm": "rm REPO:TAG", "tag delete": "rm REPO:TAG",
+		"repo ls": "ls HOST", "repo list": "ls HOST", "repo copy": "cp --all SRC DST", "repo cp": "cp --all SRC DST",
+		"image copy": "cp SRC DST", "image cp": "cp SRC DST",
+		"image inspect": "inspect REPO:TAG --config", "image config": "inspect REPO:TAG --config",
+		"image manifest": "inspect REPO:TAG --raw", "manifest get": "inspect REPO:TAG --raw",
+		"image digest": "inspect REPO:TAG -o go-template={{.digest}}", "manifest head": "inspect REPO:TAG -o go-template={{.digest}}",
+		"image export": "save REPO:TAG -f FILE", "image import": "load FILE REPO:TAG",
+		"artifact list": "inspect REPO:TAG", "artifact ls": "inspect REPO:TAG", "artifact tree": "inspect REPO:TAG",
+		"manifest rm": "rm REPO@DIGEST", "manifest delete": "rm REPO@DIGEST",
+		"registry login": "login HOST", "registry logout": "logout HOST",
+	}
 }

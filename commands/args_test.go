@@ -279,3 +279,23 @@ func FuzzDoubleDashes(f *testing.F) {
 		}
 	})
 }
+
+// TestGrammar wants every answer to the grammar of another regctl to be a
+// command line that there is.
+func TestGrammar(t *testing.T) {
+	t.Parallel()
+	for theirs, ours := range grammar() {
+		root := newRoot(newTestEnv(nil).Env)
+		cmd, args, err := root.Find(strings.Fields(ours))
+		if err != nil || cmd == root {
+			t.Errorf("%s: there is no regctl %s", theirs, ours)
+			continue
+		}
+		if err := cmd.ParseFlags(args); err != nil {
+			t.Errorf("%s: regctl %s: %v", theirs, ours, err)
+		}
+		if cmd.Flags().NArg() == 0 {
+			t.Errorf("%s: regctl %s: nothing to work on", theirs, ours)
+		}
+	}
+}
