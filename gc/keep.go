@@ -139,8 +139,7 @@ type keeper struct {
 
 // ranks tells whether a tag takes part in the ranking.
 func (k *keeper) ranks(t Tagged) bool {
-	_, follows := SubjectOf(t.Tag)
-	return !follows && (k.Considered == nil || k.Considered(t.Tag)) && k.protects(t) == "" &&
+	return subjectIn(t.Tag) == "" && (k.Considered == nil || k.Considered(t.Tag)) && k.protects(t) == "" &&
 		(k.By != BySemver || isVersion(t.Tag))
 }
 
@@ -269,8 +268,8 @@ func (k *keeper) decide(t Tagged) Decision {
 
 // judge goes through what keeps a tag. The first that does is the reason.
 func (k *keeper) judge(t Tagged, d Decision) (bool, string) {
-	if subject, ok := SubjectOf(t.Tag); ok {
-		return false, WithSubject + string(subject)
+	if subject := subjectIn(t.Tag); subject != "" {
+		return false, WithSubject + subject
 	}
 	if k.Considered != nil && !k.Considered(t.Tag) {
 		return false, NotConsidered
@@ -318,6 +317,20 @@ func SubjectOf(tag string) (oci.Digest, bool) {
 	hex, _, _ := strings.Cut(rest, ".")
 	d, err := oci.ParseDigest(fmt.Sprintf("%s:%s", algorithm, hex))
 	return d, err == nil
+}
+
+// subjectIn is SubjectOf, and the beginning of a digest that is too long for
+// the name of a tag: of that nobody can tell whether it is there.
+func subjectIn(tag string) string {
+	if d, ok := SubjectOf(tag); ok {
+		return string(d)
+	}
+	const longest = 128
+	hex, ok := strings.CutPrefix(tag, "sha512-")
+	if ok && len(tag) == longest && strings.Trim(hex, "0123456789abcdef") == "" {
+		return "sha512:" + hex
+	}
+	return ""
 }
 
 // NaturalCompare orders names as people do: digits by the number they make, so

@@ -251,3 +251,21 @@ func TestSubjectOf(t *testing.T) {
 		}
 	}
 }
+
+// TestLongSubject wants the tag of a sha512 digest, which is cut to the length
+// of a tag, kept and not counted.
+func TestLongSubject(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	long := "sha512-" + strings.Repeat("a", 121)
+	tags := []Tagged{
+		{Tag: long, Digest: "sha256:1", Created: now.Add(-time.Hour)},
+		{Tag: "1", Digest: "sha256:2", Created: now.Add(-2 * time.Hour)},
+		{Tag: long[:127] + "x", Digest: "sha256:3", Created: now.Add(-3 * time.Hour)},
+	}
+	for _, d := range Keep(tags, Policy{Ranked: true, Keep: 1, Now: now}) {
+		if d.Delete != (d.Digest == "sha256:3") || d.Tag == long && !strings.HasPrefix(d.Reason, WithSubject) {
+			t.Errorf("%+v", d)
+		}
+	}
+}
