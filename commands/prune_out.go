@@ -172,6 +172,8 @@ func whyKept(reason string) string {
 		return "it changed since the plan was made"
 	case prune.NeededAgain:
 		return "something came since the plan was made that needs it"
+	case prune.TagStays:
+		return "this registry deletes digests and leaves their tags"
 	case prune.NamedByIndex:
 		return "the registry refuses: an index without a tag names it, or deletes are off"
 	}

@@ -80,6 +80,27 @@ func listTags(ctx context.Context, reg oci.Registry, repo string) ([]oci.TagDeta
 	return details, where, nil
 }
 
+// round is what divides every length at which registries cut their lists.
+const round = 50
+
+// notCut looks behind the end of a list that may have been cut without a word
+// of where it goes on: what tags nobody has seen point to would not be kept.
+func (b *builder) notCut(ctx context.Context) error {
+	n := len(b.details)
+	if n == 0 || n%round != 0 {
+		return nil
+	}
+	for tag, err := range b.reg.Tags(ctx, b.repo, b.details[n-1].Tag) {
+		if err != nil {
+			return err
+		}
+		if _, known := b.where[tag]; !known {
+			return oci.Errorf(oci.PaginationInvalid, "%s: the registry cuts its list of tags after %d and does not say that there are more, such as %s", b.repo, n, tag)
+		}
+	}
+	return nil
+}
+
 func (b *builder) decide(decisions []gc.Decision) {
 	b.decisions = decisions
 	for _, d := range decisions {
@@ -137,7 +158,11 @@ func (b *builder) plan(ctx context.Context) (*Plan, error) {
 			}
 		}
 		b.sort()
-		p.Manifests = b.manifests()
+		if p.Manifests = b.manifests(); len(p.Manifests) > 0 {
+			if err := b.notCut(ctx); err != nil {
+				return nil, err
+			}
+		}
 		if err := b.weigh(ctx, p); err != nil {
 			return nil, err
 		}

@@ -195,3 +195,94 @@ func TestGoneButCached(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// TestTagsStay wants the truth told of a registry that deletes digests and
+// leaves their tags, and what these lead to kept.
+func TestTagsStay(t *testing.T) {
+	t.Parallel()
+	reg := ocitest.NewRegistry()
+	digests := ocitest.Push(t, reg, ocitest.Content{repo: {
+		Manifests: ocitest.Manifests{"child": {}, "old": {Manifests: "child"}, "new": {Platform: "linux/arm64"}},
+		Tags:      ocitest.Tags{"1": "old", "2": "new"},
+	}})
+	p := plan(t, reg, keepLast(), Options{})
+	report, err := NewRun(keepsTags(reg), RunOptions{}).Execute(t.Context(), p)
+	if err != nil || report.Deleted() != 0 || len(report.Tags) != 1 || report.Tags[0].Reason != TagStays {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if _, err := reg.Resolve(t.Context(), repo, string(digests["child"])); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCameLate wants kept what a new tag, an old one that stays or one that was
+// to go leads to since deletes began.
+func TestCameLate(t *testing.T) {
+	t.Parallel()
+	for _, tag := range []string{"new", "x", "100"} {
+		reg := ocitest.NewRegistry()
+		manifests, tags := ocitest.Manifests{"x": {Platform: "linux/arm64"}}, ocitest.Tags{"x": "x"}
+		for i := range 200 {
+			name := fmt.Sprint(100 + i)
+			manifests[name], tags[name] = ocitest.Manifest{Annotations: map[string]string{"n": name}}, name
+		}
+		digests := ocitest.Push(t, reg, ocitest.Content{repo: {Manifests: manifests, Tags: tags}})
+		p := plan(t, reg, keepLast(), Options{})
+		last := p.Manifests[len(p.Manifests)-1]
+		if last.Digest == digests["100"] {
+			last = p.Manifests[len(p.Manifests)-2]
+		}
+		deletes := 0
+		f := &ocitest.Funcs{Registry: reg}
+		f.OnDeleteTag = func(ctx context.Context, repo, name string, was oci.Digest) error {
+			if deletes++; deletes == 1 && tag != "100" || name == "100" && tag == "100" {
+				m, err := reg.Manifest(ctx, repo, string(last.Digest))
+				if err == nil {
+					_, err = reg.PutManifest(ctx, repo, oci.Put{Raw: m.Raw, Tags: []string{tag}})
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return reg.DeleteTag(ctx, repo, name, was)
+		}
+		if _, err := NewRun(f, RunOptions{}).Execute(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := reg.Resolve(t.Context(), repo, tag); err != nil || now.Digest != last.Digest {
+			t.Errorf("%s: %+v, %v", tag, now, err)
+		}
+	}
+}
+
+// TestCutList wants a repository left alone whose list of tags ends too early.
+func TestCutList(t *testing.T) {
+	t.Parallel()
+	reg := ocitest.NewRegistry()
+	tags := ocitest.Tags{}
+	for i := range 101 {
+		tags[fmt.Sprint(100+i)] = "a"
+	}
+	ocitest.Push(t, reg, ocitest.Content{repo: {Manifests: ocitest.Manifests{"a": {}}, Tags: tags}})
+	cut := &ocitest.Funcs{Registry: reg}
+	cut.OnTagDetails = func(ctx context.Context, repo, after string) iter.Seq2[oci.TagDetail, error] {
+		return func(yield func(oci.TagDetail, error) bool) {
+			n := 0
+			for d, err := range reg.TagDetails(ctx, repo, after) {
+				if n++; n > 100 || !yield(d, err) {
+					return
+				}
+			}
+		}
+	}
+	policy := gc.Policy{Ranked: true, Now: time.Now()}
+	if p, err := MakePlan(t.Context(), cut, repo, policy, Options{}); !errors.Is(err, oci.PaginationInvalid) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if err := reg.DeleteTag(t.Context(), repo, "200", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := MakePlan(t.Context(), cut, repo, policy, Options{}); err != nil {
+		t.Error(err)
+	}
+}

@@ -58,6 +58,7 @@ func (e *execution) deleteTag(ctx context.Context, t Tag) (Outcome, error) {
 		o.Deleted = true
 	case errors.Is(err, oci.TagMoved):
 		o.Reason = Moved
+		return o, e.follow(ctx, t.Tag)
 	case errors.Is(err, oci.Unsupported), errors.Is(err, oci.DigestInvalid): // As docker's registry says it until 2.8.
 		e.set(&e.cannot)
 		return e.cannotUntag(ctx, o)
@@ -70,7 +71,7 @@ func (e *execution) deleteTag(ctx context.Context, t Tag) (Outcome, error) {
 // cannotUntag answers for registries that delete by digest only.
 func (e *execution) cannotUntag(ctx context.Context, o Outcome) (Outcome, error) {
 	o.Reason = SharedDigest + e.sharer(o)
-	if !e.o.OverwriteUntag || e.goes[o.Digest] && !e.needed[o.Digest] {
+	if !e.o.OverwriteUntag || e.goes[o.Digest] && !e.isNeeded(o.Digest) {
 		return o, nil
 	}
 	err := e.overwrite(ctx, o)
@@ -100,7 +101,7 @@ func (e *execution) sharer(o Outcome) string {
 // deleteTagSafely makes the first delete whose manifest is needed afterwards
 // the only one until it is known that this registry leaves manifests alone.
 func (e *execution) deleteTagSafely(ctx context.Context, t Tag) error {
-	needed := !e.goes[t.Digest] || e.needed[t.Digest]
+	needed := !e.goes[t.Digest] || e.isNeeded(t.Digest)
 	if !needed || e.is(&e.proved) {
 		return e.deleteTagNow(ctx, t)
 	}
@@ -196,11 +197,16 @@ func (e *execution) deleteAll(ctx context.Context) error {
 		tags[t.Digest] = append(tags[t.Digest], t)
 	}
 	for _, level := range levels(e.plan.Manifests) {
-		err := e.each(ctx, len(level), func(ctx context.Context, i int) error {
-			return e.delete(ctx, level[i], tags[level[i].Digest])
-		})
-		if err != nil {
-			return err
+		for part := range slices.Chunk(level, batch) {
+			if err := e.lookForNew(ctx); err != nil {
+				return err
+			}
+			err := e.each(ctx, len(part), func(ctx context.Context, i int) error {
+				return e.delete(ctx, part[i], tags[part[i].Digest])
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -255,7 +261,7 @@ func (e *execution) delete(ctx context.Context, m Manifest, tags []Tag) error {
 // whyNot tells what came between a manifest and its end.
 func (e *execution) whyNot(m Manifest) string {
 	switch {
-	case e.needed[m.Digest]:
+	case e.isNeeded(m.Digest):
 		return NeededAgain
 	case !slices.ContainsFunc(m.Holders, func(h oci.Digest) bool { return !e.isGone(h) }):
 		return ""
@@ -301,6 +307,11 @@ func (e *execution) deleteByDigest(ctx context.Context, m Manifest, tags []Tag) 
 	o := Outcome{Digest: m.Digest, Reason: reason}
 	if reason == "" {
 		o = e.deleteManifest(ctx, m)
+	}
+	if o.Deleted {
+		if o, err = e.tagsWent(ctx, m, o); err != nil {
+			return err
+		}
 	}
 	for _, t := range tags {
 		of := o

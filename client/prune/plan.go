@@ -54,6 +54,7 @@ const (
 	NeededAgain  = "needed-again"   // Something came since that needs it.
 	HolderStays  = "holder-stays"   // What it belongs to was kept.
 	NamedByIndex = "named-by-index" // The registry refuses: it knows an index that names it.
+	TagStays     = "tag-stays"      // This registry deletes a digest and leaves its tags.
 	Asked        = "asked"          // Somebody named it.
 )
 
@@ -186,6 +187,9 @@ func PlanDigest(ctx context.Context, reg oci.Registry, repo string, d oci.Digest
 		return nil, nil, err
 	case !there, n.missing:
 		return nil, nil, fmt.Errorf("%s@%s: %w", repo, d, oci.ManifestUnknown)
+	}
+	if err := b.notCut(ctx); err != nil {
+		return nil, nil, err
 	}
 	p = &Plan{Repo: repo, Exact: true, where: b.where, whole: true}
 	m := Manifest{Descriptor: n.desc, Tags: b.tagsOf[d], Bytes: n.desc.Size}

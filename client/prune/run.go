@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/regctl/regctl/client/oci"
-	"github.com/regctl/regctl/gc"
 )
 
 // ErrDeletesOff says that a registry deletes nothing at all.
@@ -197,10 +196,10 @@ type execution struct {
 
 	goes    map[oci.Digest]bool // Manifests that the plan deletes.
 	tagGoes map[string]bool
-	needed  map[oci.Digest]bool         // By what came since the plan.
 	raw     map[oci.Digest]oci.Manifest // Of what loses tags and stays.
 	state   sync.Mutex
 	gone    map[oci.Digest]bool
+	needed  map[oci.Digest]bool // By what came since the plan.
 }
 
 // lookAgain lists the tags anew if manifests go: nothing protects those from a
@@ -213,27 +212,13 @@ func (e *execution) lookAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var came []oci.Digest
+	came := map[string]oci.Digest{}
 	for _, d := range details {
-		if e.plan.where[d.Tag] == d.Manifest.Digest {
-			continue
-		}
-		came = append(came, d.Manifest.Digest)
-		if subject, ok := gc.SubjectOf(d.Tag); ok {
-			e.needed[subject] = true
+		if e.plan.where[d.Tag] != d.Manifest.Digest {
+			came[d.Tag] = d.Manifest.Digest
 		}
 	}
-	if err := e.spread(ctx, came); err != nil {
-		return err
-	}
-	for d, n := range e.nodes {
-		if n.missing && slices.Contains(came, d) {
-			return oci.Errorf(oci.ManifestUnknown, "%s@%s was tagged meanwhile and is not there", e.plan.Repo, d)
-		}
-		e.needed[d] = true
-		e.needed[n.subject] = true
-	}
-	return nil
+	return e.nowAt(ctx, came)
 }
 
 // record writes down all that the plan deletes, before the first delete, so
@@ -250,7 +235,6 @@ func (e *execution) record(ctx context.Context) error {
 			all = append(all, t.Digest)
 		}
 	}
-	const batch = 64
 	for part := range slices.Chunk(all, batch) {
 		if err := e.recordManifests(ctx, part); err != nil {
 			return err
@@ -285,7 +269,7 @@ func (e *execution) recordManifests(ctx context.Context, digests []oci.Digest) e
 		if m.Raw == nil {
 			continue
 		}
-		if !e.goes[digests[i]] || e.needed[digests[i]] {
+		if !e.goes[digests[i]] || e.isNeeded(digests[i]) {
 			e.raw[digests[i]] = m
 		}
 		entries = append(entries, Entry{
