@@ -294,6 +294,13 @@ func (h *handle) Commit(_ context.Context, d oci.Digest) (oci.Descriptor, error)
 }
 
 func (h *handle) verify(d oci.Digest) error {
+	info, err := h.up.file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() != h.size { // Another process has the upload, too.
+		return oci.Errorf(oci.RangeInvalid, "upload %s has %d bytes, not %d", h.up.id, info.Size(), h.size)
+	}
 	got := digest.NewDigest(h.up.by, h.up.sum)
 	if h.up.by != d.Algorithm() || h.up.summed != h.size {
 		f, err := os.Open(h.up.path)
