@@ -35,7 +35,8 @@ type login struct {
 	trouble error
 }
 
-// grant is a token and how long it lasts. Who holds turn may change it.
+// grant is a token and how long it lasts. Who holds turn may change it; hidden
+// is guarded by the lock of auth.
 type grant struct {
 	turn   chan struct{}
 	value  string
@@ -151,7 +152,10 @@ func (a *auth) bearer(ctx context.Context, s scope, who login, asked challenge, 
 	if f != nil {
 		return "", false, f
 	}
-	g.value, g.ends, g.hidden = t.value, t.ends, t.hidden
+	g.value, g.ends = t.value, t.ends
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g.hidden = t.hidden
 	return "Bearer " + g.value, true, nil
 }
 

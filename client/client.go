@@ -104,6 +104,8 @@ const (
 	// slowest is how long an answer to a write may take: some registries
 	// copy a blob once more before they say that they have it.
 	slowest = 15 * time.Minute
+	// farewell is for how long what will be left behind is taken away.
+	farewell = 10 * time.Second
 )
 
 // New returns the registry at host, such as "localhost:5000", "docker.io" or
@@ -281,6 +283,7 @@ func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	var done func()
 	resp, err := c.repeated(ctx, func() (*http.Response, *fault) {
 		if err := c.pass(ctx); err != nil {
 			return nil, &fault{err: c.failed(err)}
@@ -289,13 +292,19 @@ func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
 		if err != nil {
 			return nil, &fault{err: err}
 		}
+		req, done = c.impatient(req)
 		resp, err := l.http.Do(req)
 		if err != nil {
-			return nil, &fault{err: c.failed(err)}
+			done()
+			return nil, &fault{err: c.failed(late(req, err))}
 		}
-		return c.judge(&request{method: req.Method, subject: c.host, accept: []int{
+		answer, f := c.judge(&request{method: req.Method, subject: c.host, accept: []int{
 			http.StatusOK, http.StatusUnauthorized, http.StatusForbidden,
 		}}, l, resp)
+		if f != nil {
+			done()
+		}
+		return answer, f
 	})
 	if errors.Is(err, oci.NotFound) {
 		err = &oci.Error{Code: oci.NotFound, Message: c.host + " is not a registry: it has no /v2/", Err: err}
@@ -303,6 +312,7 @@ func (c *Client) ping(ctx context.Context, scheme string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody)) // So that the connection is used again.
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, c.failed(err)

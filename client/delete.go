@@ -36,7 +36,9 @@ func (c *Client) DeleteTag(ctx context.Context, repo, tag string, was oci.Digest
 		if err != nil {
 			return err
 		}
+		r.again = func() error { return c.mustPoint(ctx, repo, tag, was) }
 		if ours {
+			r.again = nil
 			r.header = http.Header{"If-Match": {`"` + string(was) + `"`}}
 		}
 	}
@@ -193,5 +195,6 @@ func (c *Client) DeleteRepo(ctx context.Context, repo string) error {
 	if !can {
 		return oci.Errorf(oci.Unsupported, "%s cannot delete a whole repository; delete the manifests of %s", c.host, repo)
 	}
+	c.traits.forgetRepo(repo)
 	return c.delete(ctx, c.deleteRequest(repo, "", c.host+"/"+repo))
 }

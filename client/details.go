@@ -22,7 +22,9 @@ const (
 )
 
 // TagDetails lists the tags of repo with what is known of each. Regctl serve is
-// asked for a page of them at a time. Of others each tag is resolved, and each
+// asked for a page of them at a time; behind a proxy that keeps its greeting
+// from us it is like others, for nobody else is asked for what only it has. Of
+// others each tag is resolved, and each
 // different manifest read once with its children and configs, several ahead;
 // they do not tell when a tag was pushed. A tag that is gone by then has only
 // its name set, and one whose manifest is of a kind that nobody knows only its
@@ -30,13 +32,15 @@ const (
 // Errors: [oci.NameUnknown].
 func (c *Client) TagDetails(ctx context.Context, repo, after string) iter.Seq2[oci.TagDetail, error] {
 	return func(yield func(oci.TagDetail, error) bool) {
-		if c.traits.get(&c.traits.details) != no {
-			if c.listDetails(ctx, repo, after, yield) {
-				return
-			}
-			c.traits.learn(&c.traits.details, false)
+		ours, err := c.has(ctx, listsDetails)
+		switch {
+		case err != nil:
+			yield(oci.TagDetail{}, err)
+		case ours:
+			inRepo(ctx, c, repo, "/_regctl/tags", after, decodeDetail)(yield)
+		default:
+			c.gatherDetails(ctx, repo, after, yield)
 		}
-		c.gatherDetails(ctx, repo, after, yield)
 	}
 }
 
@@ -47,33 +51,9 @@ func (c *Client) MayTellFirst(ctx context.Context) bool {
 	if _, err := c.connect(ctx); err != nil {
 		return false
 	}
-	if c.traits.get(&c.traits.details) == no {
-		return false
-	}
 	c.traits.mu.Lock()
 	defer c.traits.mu.Unlock()
 	return !c.traits.asked || slices.Contains(c.traits.extensions, listsDetails)
-}
-
-// listDetails lists by our own endpoint. It is false, and nothing was yielded,
-// if the registry has none.
-func (c *Client) listDetails(ctx context.Context, repo, after string, yield func(oci.TagDetail, error) bool) bool {
-	known := c.traits.get(&c.traits.details) == yes
-	for d, err := range inRepo(ctx, c, repo, "/_regctl/tags", after, decodeDetail) {
-		if err != nil && !known && isForeign(err) {
-			if ours, hasErr := c.has(ctx, listsDetails); hasErr == nil && !ours {
-				return false
-			}
-		}
-		if err == nil && !known {
-			known = true
-			c.traits.learn(&c.traits.details, true)
-		}
-		if !yield(d, err) {
-			return true
-		}
-	}
-	return true
 }
 
 // isForeign tells whether err may come from a registry that has not heard of

@@ -20,6 +20,7 @@ import (
 const (
 	pageSize = 1000     // Some registries refuse more.
 	maxPage  = 64 << 20 // Of one answer, whatever the registry was asked for.
+	maxPages = 1 << 17
 )
 
 // Repos lists the repositories. Over several pages they are in the order of the
@@ -57,10 +58,11 @@ func names(ctx context.Context, c *Client, q query) iter.Seq2[string, error] {
 			yield("", err)
 			return
 		}
+		q := q // With pages of its own: a sequence may be asked for twice.
 		first := l.first(q.path, q.after)
 		for address := first; address != ""; {
 			var all []string
-			next, _ := page(ctx, c, l, q, address, decodeName, func(name string, pageErr error) bool {
+			next, _ := page(ctx, c, l, &q, address, decodeName, func(name string, pageErr error) bool {
 				if err = pageErr; err == nil {
 					all = append(all, name)
 				}
@@ -102,7 +104,7 @@ func (c *Client) FirstTagDetails(ctx context.Context, repo string) (details []oc
 	if err != nil {
 		return nil, false, err
 	}
-	next, _ := page(ctx, c, l, q, l.first(q.path, ""), decodeDetail, func(d oci.TagDetail, pageErr error) bool {
+	next, _ := page(ctx, c, l, &q, l.first(q.path, ""), decodeDetail, func(d oci.TagDetail, pageErr error) bool {
 		if err = pageErr; err == nil {
 			details = append(details, d)
 		}
@@ -144,6 +146,7 @@ type query struct {
 	key     string // Of the array in the answer.
 	after   string
 	refused func(error) error // What an answer that is no success means.
+	seen    map[string]bool   // Pages that were asked for.
 }
 
 // list follows a list from page to page. It ends with its first error.
@@ -155,9 +158,10 @@ func list[T any](ctx context.Context, c *Client, q query, decode func(*json.Deco
 			yield(none, err)
 			return
 		}
+		q := q // With pages of its own: a sequence may be asked for twice.
 		for next := l.first(q.path, q.after); next != ""; {
 			var more bool
-			if next, more = page(ctx, c, l, q, next, decode, yield); !more {
+			if next, more = page(ctx, c, l, &q, next, decode, yield); !more {
 				return
 			}
 		}
@@ -166,9 +170,13 @@ func list[T any](ctx context.Context, c *Client, q query, decode func(*json.Deco
 
 // page yields what is on the page at address, and returns that of the next
 // one. There is no more after an error or a yield that wants none.
-func page[T any](ctx context.Context, c *Client, l *link, q query, address string,
+func page[T any](ctx context.Context, c *Client, l *link, q *query, address string,
 	decode func(*json.Decoder) (T, error), yield func(T, error) bool) (next string, more bool) {
 	var none T
+	if err := q.turn(address); err != nil {
+		yield(none, err)
+		return "", false
+	}
 	resp, err := c.do(ctx, request{method: http.MethodGet, path: address, scope: q.scope, subject: q.subject})
 	if err != nil {
 		yield(none, q.refused(err))
@@ -190,6 +198,21 @@ func page[T any](ctx context.Context, c *Client, l *link, q query, address strin
 		yield(none, err)
 	}
 	return next, err == nil
+}
+
+// turn notes that a page is asked for. Pages that lead to each other would have
+// no end, and neither would those that never lead anywhere.
+func (q *query) turn(address string) error {
+	switch {
+	case q.seen[address]:
+		return oci.Errorf(oci.Unknown, "%s: the list leads in a circle: the next page was there already", q.subject)
+	case len(q.seen) >= maxPages:
+		return oci.Errorf(oci.Unknown, "%s: the list has more than %d pages", q.subject, maxPages)
+	case q.seen == nil:
+		q.seen = map[string]bool{}
+	}
+	q.seen[address] = true
+	return nil
 }
 
 func (l *link) first(path, after string) string {

@@ -185,6 +185,7 @@ func TestTagDetails(t *testing.T) {
 		asked.Add(1)
 		switch {
 		case r.URL.Path == "/v2/":
+			w.Header().Set(extensionsHeader, listsDetails)
 		case r.URL.Path != "/v2/app/_regctl/tags":
 			w.WriteHeader(http.StatusNotFound)
 		case r.URL.Query().Get("last") == "":

@@ -16,6 +16,7 @@ const (
 	oneChunk  = 8 << 20 // What is kept in memory to be sent, and sent again.
 	leastPart = 1 << 16 // No smaller chunk is made, whatever a server says.
 	firstRead = 64 << 10
+	mostLeast = 64 << 20 // Of what a registry may want to have in one chunk.
 )
 
 // chunkSize is how much goes into one request.

@@ -131,8 +131,13 @@ func sameOrigin(a, b *url.URL) bool {
 }
 
 // follow is what to do about a redirect: who we are is nobody's business but
-// that of whom we asked.
+// that of whom we asked, and a write of which only a GET would be left is not
+// done by that, whatever is answered to it.
 func follow(req *http.Request, via []*http.Request) error {
+	if req.Method != via[0].Method {
+		return oci.Errorf(oci.Unavailable, "%s answers %s %s by leading to %s; not followed",
+			via[0].URL.Host, via[0].Method, via[0].URL.Path, clip(req.URL.Host+req.URL.Path))
+	}
 	if len(via) >= maxRedirects {
 		return oci.Errorf(oci.Unavailable, "%s: more than %d redirects", via[0].URL.Host, maxRedirects)
 	}

@@ -20,6 +20,13 @@ import (
 // changing it.
 const maxRounds = 5
 
+// mostEncoded is how much of a digest the specification puts into the name of
+// a tag.
+const mostEncoded = 64
+
+// maxReferrers is how many of one manifest are kept in memory.
+const maxReferrers = 1 << 16
+
 // Referrers lists the manifests whose subject is d, in order of their digests:
 // by the referrers API, else from the index under the tag that stands in for
 // it.
@@ -102,9 +109,12 @@ func (c *Client) askReferrers(ctx context.Context, repo string, d oci.Digest, ar
 		u.RawQuery = url.Values{"artifactType": {artifactType}}.Encode()
 	}
 	for next, more := u.String(), true; more && next != ""; {
-		next, more = page(ctx, c, l, q, next, decodeReferrer, func(one oci.Descriptor, pageErr error) bool {
+		next, more = page(ctx, c, l, &q, next, decodeReferrer, func(one oci.Descriptor, pageErr error) bool {
 			if err = pageErr; err == nil {
 				all = append(all, one)
+			}
+			if err == nil && len(all) > maxReferrers {
+				err = oci.Errorf(oci.Unknown, "%s has more than %d referrers", q.subject, maxReferrers)
 			}
 			return err == nil
 		})
@@ -124,7 +134,7 @@ func decodeReferrer(d *json.Decoder) (oci.Descriptor, error) {
 // referrersTag stands in for the referrers API.
 func referrersTag(d oci.Digest) string {
 	tag := string(d.Algorithm()) + "-" + d.Encoded()
-	return tag[:min(len(tag), 128)]
+	return tag[:min(len(tag), len(d.Algorithm())+1+mostEncoded)]
 }
 
 func listedIn(raw []byte) ([]oci.Descriptor, error) {
@@ -189,7 +199,7 @@ func (c *Client) changeReferrers(ctx context.Context, repo string, subject oci.D
 		var all []oci.Descriptor
 		m, err := c.getManifest(ctx, repo, tag)
 		if err == nil {
-			all, err = listedIn(m.Raw)
+			all, err = c.listed(repo, tag, m.Raw)
 		}
 		if err != nil && !errors.Is(err, oci.ManifestUnknown) {
 			return err
@@ -203,6 +213,19 @@ func (c *Client) changeReferrers(ctx context.Context, repo string, subject oci.D
 		}
 	}
 	return oci.Errorf(oci.Unavailable, "%s: others keep changing the list of referrers", c.subject(repo, tag))
+}
+
+// listed is what an index of referrers lists. Anything else under its tag is
+// somebody's, and must stay.
+func (c *Client) listed(repo, tag string, raw []byte) ([]oci.Descriptor, error) {
+	g, err := oci.ParseManifest("", raw)
+	if err == nil && !g.IsIndex() {
+		err = oci.Errorf(oci.ManifestInvalid, "%s is no index, as the list of referrers is; it is left as it is", c.subject(repo, tag))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return g.Manifests, nil
 }
 
 func (c *Client) putReferrers(ctx context.Context, repo, tag string, all []oci.Descriptor) error {

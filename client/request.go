@@ -49,6 +49,10 @@ type request struct {
 	body func() (io.ReadCloser, error)
 	size int64 // Of body in bytes; -1: unknown.
 
+	// again is asked before r is sent once more, and its error ends it: that
+	// which was seen to be so may have changed while one waited. Nil: send it.
+	again func() error
+
 	// accept lists the statuses that are a success; empty: 200.
 	accept []int
 }
@@ -62,7 +66,16 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.repeated(ctx, func() (*http.Response, *fault) { return c.once(ctx, l, &r) })
+	first := true
+	return c.repeated(ctx, func() (*http.Response, *fault) {
+		if !first && r.again != nil {
+			if err := r.again(); err != nil {
+				return nil, &fault{err: err}
+			}
+		}
+		first = false
+		return c.once(ctx, l, &r)
+	})
 }
 
 // once is one attempt at r, when it is its turn.
@@ -177,6 +190,21 @@ func (c *Client) send(ctx context.Context, l *link, r *request, authorization st
 		impatient: impatient, patience: c.patience,
 	}
 	return resp, nil
+}
+
+// impatient returns req as one that is cancelled if all of its answer is not
+// there in time, unless done is called before.
+func (c *Client) impatient(req *http.Request) (limited *http.Request, done func()) {
+	ctx, cancel := context.WithTimeoutCause(req.Context(), c.patience, errNoAnswer)
+	return req.WithContext(ctx), cancel
+}
+
+// late is err, or that req was given up.
+func late(req *http.Request, err error) error {
+	if context.Cause(req.Context()) == errNoAnswer {
+		return errNoAnswer
+	}
+	return err
 }
 
 // judge returns resp if it is a success, and the fault if not.

@@ -108,6 +108,7 @@ func renewToken(ctx context.Context, realm *url.URL, want url.Values, who authn.
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(form.Encode()))
 	if err == nil {
+		req.GetBody = nil // It is not for anybody else that a redirect leads to.
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	return req, err
@@ -115,12 +116,15 @@ func renewToken(ctx context.Context, realm *url.URL, want url.Values, who authn.
 
 // fetch returns the whole of a small answer.
 func (l *link) fetch(req *http.Request) (status int, head http.Header, body []byte, f *fault) {
+	req, done := l.client.impatient(req)
+	defer done()
 	resp, err := l.http.Do(req)
 	if err != nil {
-		return 0, nil, nil, l.client.broken(&request{method: req.Method}, err)
+		return 0, nil, nil, l.client.broken(&request{method: req.Method}, late(req, err))
 	}
 	defer func() { _ = resp.Body.Close() }() // Read as far as we want it.
 	if body, err = io.ReadAll(io.LimitReader(resp.Body, maxToken)); err != nil {
+		err = late(req, err)
 		return 0, nil, nil, l.client.broken(&request{method: req.Method}, err)
 	}
 	return resp.StatusCode, resp.Header, body, nil

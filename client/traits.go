@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -34,7 +36,6 @@ type traits struct {
 	mu         *sync.Mutex
 	asked      bool // GET /v2/ was answered to somebody who may see it.
 	extensions []string
-	details    trait // It has /_regctl/tags.
 	referrers  trait // It has the referrers API.
 	chunk      int64 // The most that it takes in one PATCH; 0: anything.
 	seen       map[string]bool
@@ -88,11 +89,15 @@ func (c *Client) has(ctx context.Context, extension string) (bool, error) {
 			method: http.MethodGet, path: "/v2/", scope: scope{none: true}, subject: c.host,
 			accept: []int{http.StatusOK, http.StatusUnauthorized, http.StatusForbidden},
 		})
-		if err != nil {
+		head := http.Header{}
+		switch {
+		case err == nil:
+			resp.Body.Close()
+			head = resp.Header
+		case !errors.Is(err, oci.Unauthorized) && !errors.Is(err, oci.Denied): // No token for a greeting: some have tokens for repositories only.
 			return false, err
 		}
-		resp.Body.Close()
-		c.traits.greeted(http.StatusOK, resp.Header) // Asked again, it would not say more.
+		c.traits.greeted(http.StatusOK, head) // Asked again, it would not say more.
 	}
 	c.traits.mu.Lock()
 	defer c.traits.mu.Unlock()
@@ -118,6 +123,13 @@ func (t *traits) forget(repo string, d oci.Digest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.seen, repo+"@"+string(d))
+}
+
+// forgetRepo notes that a repository is gone.
+func (t *traits) forgetRepo(repo string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.seen, func(key string, _ bool) bool { return strings.HasPrefix(key, repo+"@") })
 }
 
 func (t *traits) sees(repo string, d oci.Digest) bool {

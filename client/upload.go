@@ -96,7 +96,9 @@ func (c *Client) started(ctx context.Context, repo string, resp *http.Response) 
 	if u.at == "" {
 		return nil, oci.Errorf(oci.Unknown, "%s/%s: the registry does not say where to upload to", c.host, repo)
 	}
-	u.least, _ = strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64) // 0 if it says nothing.
+	if n, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil && n > 0 && n <= mostLeast {
+		u.least = n // What nobody has the memory for is not meant.
+	}
 	u.sure = true
 	return u, nil
 }
@@ -269,7 +271,7 @@ func (u *uploading) Commit(ctx context.Context, d oci.Digest) (oci.Descriptor, e
 	if err == nil {
 		return oci.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}, nil
 	}
-	u.remove(context.WithoutCancel(ctx))
+	u.remove(ctx)
 	return oci.Descriptor{}, err
 }
 
@@ -352,8 +354,11 @@ func isDoubtful(err error) bool {
 	return false
 }
 
-// remove ends the upload on the registry, if it can.
+// remove ends the upload on the registry, if it can do so soon: who gave up is
+// not kept waiting.
 func (u *uploading) remove(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(farewell, u.c.patience))
+	defer cancel()
 	if resp, err := u.c.do(ctx, u.cancelRequest()); err == nil {
 		resp.Body.Close()
 	}

@@ -179,8 +179,11 @@ func (w *manifestPush) put(ctx context.Context, name string, tags []string) (htt
 	if len(tags) > 0 {
 		r.query, r.subject = url.Values{"tag": tags}, w.c.subject(w.repo, strings.Join(tags, ","))
 	}
-	if w.ours && w.NoOverwrite {
+	switch {
+	case w.ours && w.NoOverwrite:
 		r.header.Set("If-None-Match", "*")
+	case w.NoOverwrite && !oci.IsDigest(name):
+		r.again = func() error { return w.c.mustNotExist(ctx, w.repo, []string{name}, w.desc.Digest) }
 	}
 	resp, err := w.c.do(ctx, r)
 	if err != nil {
