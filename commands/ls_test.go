@@ -56,6 +56,7 @@ func TestFirstTenMinutes(t *testing.T) {
 // ours answers as regctl serve does for the repository app.
 func ours() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("/v2/{$}", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Regctl-Extensions", "tags") })
 	mux.HandleFunc("/v2/app/_regctl/tags", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"schema":"regctl.tags/v1","name":"app","tags":[
 			{"tag":"1.0","digest":"sha256:%064d","size":31000000,"created":"2026-11-17T12:00:00Z","pushed":"2026-11-20T11:00:00Z","platforms":null},
