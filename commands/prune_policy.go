@@ -293,7 +293,12 @@ type inUse struct {
 	example string
 }
 
-func (u *inUse) has(repo, ref string) bool { return u != nil && u.refs[repo][ref] }
+func (u *inUse) has(repo, ref string) bool {
+	return u != nil && (u.refs[repo][ref] || u.refs[anyRepo][ref])
+}
+
+// anyRepo has digests that were named without a repository.
+const anyRepo = ""
 
 // digests of a repository that must stay.
 func (u *inUse) digests(repo string) []oci.Digest {
@@ -342,7 +347,8 @@ func (u *inUse) add(word string, here target) error {
 		word = rest // As docker-pullable:// of Kubernetes.
 	}
 	if _, err := oci.ParseDigest(word); err == nil {
-		u.others++ // An image known by nothing but its config.
+		u.others++ // Of an image known by nothing but its config, or by itself.
+		u.protect(anyRepo, word)
 		return nil
 	}
 	name, digest, pinned := strings.Cut(word, "@")

@@ -282,7 +282,7 @@ nginx docker.io/library/redis:7 quay.io/x/y:1 ` + string(d) + "\n"
 			t.Errorf("%s is not protected", ref)
 		}
 	}
-	if u.others != 3 || u.has("team/web", "latest") || !slices.Equal(u.digests("team/db"), []oci.Digest{d}) {
+	if !u.has("any/other", string(d)) || u.others != 3 || u.has("team/web", "latest") || !slices.Equal(u.digests("team/db"), []oci.Digest{d}) {
 		t.Errorf("got %+v", u)
 	}
 	for _, bad := range []string{"", "# nothing\n\n", "reg.lan:5000/UPPER:1", "reg.lan:5000/app@sha256:abc", "reg.lan:5000/app@"} {
