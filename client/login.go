@@ -42,7 +42,10 @@ func (f *LoginFile) Store(ctx context.Context, host string, login authn.AuthConf
 		if where, err = f.store(ctx, helper, key, login); err != nil {
 			return "", err
 		}
-		entry = struct{}{} // Tells docker that there is one.
+		entry = struct{}{}                    // Tells docker that there is one.
+		if file, err = f.read(); err != nil { // The helper took its time, and others may have logged in.
+			return "", err
+		}
 	}
 	raw, err := json.Marshal(entry)
 	if err != nil {
@@ -63,6 +66,9 @@ func (f *LoginFile) Erase(ctx context.Context, host string) (found bool, err err
 	key := loginKey(host)
 	if helper := file.helper(key); helper != "" {
 		if found, err = f.erase(ctx, helper, key); err != nil {
+			return false, err
+		}
+		if file, err = f.read(); err != nil { // The helper took its time.
 			return false, err
 		}
 	}

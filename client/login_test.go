@@ -190,3 +190,20 @@ func FuzzObject(f *testing.F) {
 		}
 	})
 }
+
+// TestLoginWhileAHelperWorks: another login in the meantime is not lost.
+func TestLoginWhileAHelperWorks(t *testing.T) {
+	c, _ := logins(t, []string{`{"credsStore":"busy"}`}, map[string]string{
+		"busy": `cat >/dev/null; echo '{"credsStore":"busy","auths":{"'$1'.lan":{"auth":"dTpw"},"a.lan":{}}}' >"$(dirname "$0")/0.json"; echo '{"ServerURL":"a.lan","Username":"u","Secret":"p"}'`,
+	})
+	path := c.Files[1]
+	f := &LoginFile{Path: path}
+	store(t, f, "a.lan", authn.AuthConfig{Username: "u", Password: "p"})
+	if text := read(t, path); !strings.Contains(text, `"store.lan"`) || !strings.Contains(text, `"a.lan"`) {
+		t.Errorf("after the login the file has %s", text)
+	}
+	erase(t, f, "a.lan", true)
+	if text := read(t, path); !strings.Contains(text, `"erase.lan"`) || strings.Contains(text, `"a.lan"`) {
+		t.Errorf("after the logout the file has %s", text)
+	}
+}
