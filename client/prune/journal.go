@@ -77,7 +77,7 @@ const journalSuffix = ".jsonl"
 // CreateJournal begins a journal in dir, called after the time. It makes dir
 // if need be; nobody else can read either.
 func CreateJournal(dir string, now time.Time) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	id := now.UTC().Format("20060102-1504")
@@ -95,6 +95,23 @@ func CreateJournal(dir string, now time.Time) (*Journal, error) {
 			return nil, err
 		}
 	}
+}
+
+// makeDir makes dir and what is above it, durably.
+func makeDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
 }
 
 func syncDir(dir string) error {
