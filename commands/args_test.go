@@ -2,7 +2,9 @@ package commands
 
 import (
 	"context"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -225,38 +227,59 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 // are.
 func checkExamples(t *testing.T, root, cmd *cobra.Command) {
 	t.Helper()
-	about := false
-	for line := range strings.Lines(cmd.Long + "\n" + cmd.Example) {
-		if !strings.HasPrefix(line, "  ") { // No example.
+	if !slices.Contains(checkLines(t, root, "  ", cmd.Long+"\n"+cmd.Example), cmd) {
+		t.Errorf("%s: needs an example", cmd.CommandPath())
+	}
+}
+
+// checkLines wants the commands in the indented lines of text to be there, with
+// their flags, and returns them.
+func checkLines(t *testing.T, root *cobra.Command, indent, text string) (about []*cobra.Command) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, indent) { // No example.
 			continue
 		}
-		for part := range strings.SplitSeq(line, "|") {
-			_, part, ok := strings.Cut(" "+part+" ", " regctl ")
+		for part := range strings.FieldsFuncSeq(line, func(r rune) bool { return strings.ContainsRune("|()", r) }) {
+			_, part, ok := strings.Cut(" "+strings.TrimSpace(part)+" ", " regctl ")
 			if !ok {
 				continue
 			}
-			words := strings.Fields(part)
-			args, err := doubleDashes(root, words)
+			args, err := doubleDashes(root, strings.Fields(part))
 			if err != nil {
-				t.Errorf("%s: %q: %v", cmd.CommandPath(), line, err)
+				t.Errorf("%q: %v", line, err)
 				continue
 			}
 			found, rest, err := root.Find(args)
-			if err != nil {
-				t.Errorf("%s: %q: %v", cmd.CommandPath(), line, err)
+			if err != nil || found == root {
+				t.Errorf("%q: no such command: %v", line, err)
 				continue
 			}
-			about = about || found == cmd
+			about = append(about, found)
 			for _, word := range rest {
 				name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
 				if strings.HasPrefix(word, "--") && found.Flag(name) == nil {
-					t.Errorf("%s: %q: there is no %s", cmd.CommandPath(), line, word)
+					t.Errorf("%q: there is no %s", line, word)
 				}
 			}
 		}
 	}
-	if !about {
-		t.Errorf("%s: needs an example", cmd.CommandPath())
+	return about
+}
+
+// TestReadme wants the README to show every command, and none that is not there.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := newRoot(newTestEnv(nil).Env)
+	about := checkLines(t, root, "    ", strings.ReplaceAll(string(text), "=$(regctl", "=$( regctl"))
+	for _, cmd := range root.Commands() {
+		if name := cmd.Name(); name != "help" && name != "version" && name != "logout" && !slices.Contains(about, cmd) {
+			t.Errorf("the README shows no regctl %s", name)
+		}
 	}
 }
 
