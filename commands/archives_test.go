@@ -14,6 +14,7 @@ import (
 	"github.com/regctl/regctl/client/layout"
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/client/oci/ocitest"
+	"github.com/regctl/regctl/client/transfer"
 )
 
 // appContent is an image for two platforms with an SBOM and a signature of
@@ -59,6 +60,7 @@ func sigTag(d oci.Digest) string { return strings.Replace(string(d), ":", "-", 1
 func save(t *testing.T, env *Env, reg oci.Registry, o saveOptions) error {
 	t.Helper()
 	o.Registry = "localhost:5000"
+	o.Jobs = 2
 	s, err := newSaver(env, &o)
 	if err != nil {
 		return err
@@ -71,6 +73,7 @@ func save(t *testing.T, env *Env, reg oci.Registry, o saveOptions) error {
 func load(t *testing.T, env *Env, reg oci.Registry, o loadOptions) error {
 	t.Helper()
 	o.Registry = "localhost:5000"
+	o.Jobs = 2
 	l, err := newLoader(env, &o, func(target) (oci.Registry, error) { return reg, nil })
 	if err != nil {
 		return err
@@ -142,7 +145,7 @@ func TestSaveAllOfARepository(t *testing.T) {
 	from, to, env := ocitest.NewRegistry(), ocitest.NewRegistry(), newTestEnv(nil)
 	digests := signed(t, from)
 	file := filepath.Join(t.TempDir(), "a.tar")
-	o := saveOptions{What: []string{"team/app"}, All: true, Include: []string{"1.*"}, File: file, NoReferrers: true}
+	o := saveOptions{What: []string{"team/app"}, All: true, Include: []string{"1.*"}, File: file, Referrers: transfer.ReferrersNever}
 	if err := save(t, env.Env, from, o); err != nil {
 		t.Fatal(err)
 	}

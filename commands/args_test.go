@@ -64,7 +64,7 @@ func TestEveryFlag(t *testing.T) {
 	for _, path := range commandPaths(newRoot(newTestEnv(nil).Env)) {
 		for _, f := range flagsOf(t, path) {
 			count++
-			value := map[string]string{"bool": "true", "int": "7"}[f.Value.Type()]
+			value := map[string]string{"bool": "true", "int": "7", "WHICH": "never"}[f.Value.Type()]
 			if value == "" {
 				value = "-x" // Even one that looks like a flag.
 			}
@@ -167,6 +167,7 @@ func TestLsOptions(t *testing.T) {
 		"ls -host h:5":                     {remoteOptions: remoteOptions{Registry: "h:5"}},
 		"ls -registry=h:5 -output=json -a": {remoteOptions: remoteOptions{Registry: "h:5"}, Output: "json", All: true},
 	} {
+		want.Jobs = usualJobs
 		var got *lsOptions
 		env := newTestEnv(nil).Env
 		cmd := newLs(env, func(_ context.Context, _ *Env, o *lsOptions) error { got = o; return nil })

@@ -22,10 +22,9 @@ type cpOptions struct {
 	Exclude     []string
 	NewTags     bool
 	Platforms   []string
-	Referrers   string
+	Referrers   transfer.Referrers
 	NoOverwrite bool
 	Force       bool
-	Jobs        int
 	DryRun      bool
 	ExitCode    bool
 	Quiet       bool
@@ -84,27 +83,22 @@ func newCp(env *Env, run func(context.Context, *Env, *cpOptions) error) *cobra.C
 	}
 	flags := cmd.Flags()
 	o.add(cmd)
+	o.addJobs(cmd)
 	flags.BoolVarP(&o.All, "all", "a", false, "all tags of a repository")
 	flags.StringArrayVar(&o.Include, "include", nil, "with --all only tags that match `PATTERN` (repeatable)")
 	flags.StringArrayVar(&o.Exclude, "exclude", nil, "with --all no tags that match `PATTERN` (repeatable)")
 	flags.BoolVar(&o.NewTags, "new-tags", false, "with --all only tags that DST does not have")
-	flags.StringSliceVar(&o.Platforms, "platform", nil, "only these platforms, `OS/ARCH,…`, which changes the digest")
-	flags.StringVar(&o.Referrers, "referrers", "copied", "signatures and the like: copied, always or never")
+	flags.StringSliceVar(&o.Platforms, "platform", nil, "only these platforms, `OS/ARCH,...`, which changes the digest")
+	addReferrers(cmd, &o.Referrers, transfer.ReferrersCopied)
 	flags.BoolVar(&o.NoOverwrite, "no-overwrite", false, "move no tag of DST that points elsewhere")
 	flags.BoolVarP(&o.Force, "force", "f", false, "look below what is there, for a DST that has lost something")
-	flags.IntVarP(&o.Jobs, "jobs", "j", cpJobs, "copy `N` things at the same time")
 	flags.BoolVarP(&o.DryRun, "dry-run", "n", false, "tell what would be copied")
 	flags.BoolVar(&o.ExitCode, "exit-code", false, "with --dry-run: exit status 10 if anything would be copied")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "tell errors only")
 	addOutput(cmd, &o.Output)
 	completePlatforms(cmd)
-	referrers := cobra.FixedCompletions([]cobra.Completion{"copied", "always", "never"}, cobra.ShellCompDirectiveNoFileComp)
-	_ = cmd.RegisterFlagCompletionFunc("referrers", referrers) // The flag is there.
 	return cmd
 }
-
-// cpJobs is what a network of some latency needs, and a small machine bears.
-const cpJobs = 8
 
 // copier is one run of `regctl cp`.
 type copier struct {
@@ -135,7 +129,7 @@ func runCp(ctx context.Context, env *Env, o *cpOptions) error {
 
 func newCopier(env *Env, o *cpOptions) (*copier, error) {
 	c := &copier{env: env, o: o, options: transfer.Options{
-		NoOverwrite: o.NoOverwrite, NewTags: o.NewTags, Force: o.Force, Jobs: o.Jobs,
+		NoOverwrite: o.NoOverwrite, NewTags: o.NewTags, Force: o.Force, Jobs: o.Jobs, Referrers: o.Referrers,
 	}}
 	var err error
 	if c.filter, err = newFilter(o.Include, o.Exclude); err != nil {
@@ -147,9 +141,6 @@ func newCopier(env *Env, o *cpOptions) (*copier, error) {
 	if c.options.Platforms, err = parsePlatforms(o.Platforms); err != nil {
 		return nil, err
 	}
-	if c.options.Referrers, err = parseReferrers(o.Referrers); err != nil {
-		return nil, err
-	}
 	switch {
 	case !o.All && len(o.Include)+len(o.Exclude) > 0:
 		return nil, usagef("--include and --exclude choose among the tags of --all")
@@ -157,22 +148,8 @@ func newCopier(env *Env, o *cpOptions) (*copier, error) {
 		return nil, usagef("--new-tags chooses among the tags of --all; for one image: --no-overwrite")
 	case o.ExitCode && !o.DryRun:
 		return nil, usagef("--exit-code goes with --dry-run")
-	case o.Jobs < 1:
-		return nil, usagef("--jobs %d: a number from 1 up", o.Jobs)
 	}
 	return c, c.names()
-}
-
-func parseReferrers(s string) (transfer.Referrers, error) {
-	switch s {
-	case "copied":
-		return transfer.ReferrersCopied, nil
-	case "always":
-		return transfer.ReferrersAlways, nil
-	case "never":
-		return transfer.ReferrersNever, nil
-	}
-	return 0, usagef("--referrers %q: there is copied, always and never", s)
 }
 
 // names reads SRC and DST.
@@ -255,7 +232,6 @@ func (c *copier) plan(ctx context.Context) (*transfer.Plan, error) {
 		warn = nil
 	}
 	open := c.env.registries(&c.o.remoteOptions, warn)
-	open.jobs = c.o.Jobs
 	src, err := open.open(c.src)
 	if err != nil {
 		return nil, err
@@ -321,7 +297,7 @@ func (c *copier) failure(images []transfer.Image, failed int) error {
 	switch {
 	case failed == 0:
 		return nil
-	case len(images) == 1:
+	case len(images) == 1, failed == len(images) && fatal(images[0].Err):
 		return c.explain(images[0].Err)
 	}
 	for _, image := range images {

@@ -57,6 +57,7 @@ func newInspect(env *Env, run func(context.Context, *Env, *inspectOptions) error
 	}
 	flags := cmd.Flags()
 	o.add(cmd)
+	o.addJobs(cmd)
 	flags.StringVar(&o.Platform, "platform", "", "of an image for several, the one for `OS/ARCH`")
 	flags.BoolVar(&o.Raw, "raw", false, "the manifest, byte for byte")
 	flags.BoolVar(&o.Config, "config", false, "the config, byte for byte")
@@ -130,7 +131,7 @@ func inspect(ctx context.Context, env *Env, reg oci.Registry, t target, o *inspe
 	if err != nil {
 		return err
 	}
-	s := &inspector{reg: reg, repo: t.repo, warn: o.warn(env)}
+	s := &inspector{reg: reg, repo: t.repo, jobs: max(1, o.Jobs), warn: o.warn(env)}
 	m, err := s.manifest(ctx, t.ref, o.Platform)
 	switch {
 	case err != nil:

@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	inspectAhead = 8   // Requests at the same time, of each kind.
 	maxDepth     = 8   // Of indexes in indexes, and of referrers of referrers.
 	maxReferrers = 500 // Of one manifest.
 	maxConfig    = 8 << 20
@@ -28,6 +27,7 @@ const (
 type inspector struct {
 	reg  oci.Registry
 	repo string
+	jobs int // Requests at the same time, of each kind.
 	warn func(error)
 }
 
@@ -187,7 +187,7 @@ func (s *inspector) images(ctx context.Context, named oci.Descriptor, m oci.Mani
 	}
 	below := make([][]imageInfo, len(g.Manifests))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(inspectAhead)
+	group.SetLimit(s.jobs)
 	for n, child := range g.Manifests {
 		group.Go(func() (err error) {
 			below[n], err = s.child(ctx, child, depth+1)
@@ -255,7 +255,7 @@ func (s *inspector) referrers(ctx context.Context, d oci.Digest, depth int) ([]r
 		return found, nil
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(inspectAhead)
+	group.SetLimit(s.jobs)
 	for n := range found {
 		group.Go(func() error { return s.weigh(ctx, &found[n], depth) })
 	}
@@ -337,7 +337,7 @@ func (s *inspector) shared(ctx context.Context, v *inspection) error {
 	digests := slices.Sorted(maps.Keys(others))
 	found := make([][]imageInfo, len(digests))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(inspectAhead)
+	group.SetLimit(s.jobs)
 	for n, d := range digests {
 		group.Go(func() (err error) {
 			found[n], err = s.child(ctx, oci.Descriptor{Digest: d}, 0)

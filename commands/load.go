@@ -16,11 +16,12 @@ import (
 
 type loadOptions struct {
 	remoteOptions
-	File   string
-	Image  string
-	To     string
-	Quiet  bool
-	Output string
+	File      string
+	Image     string
+	To        string
+	Referrers transfer.Referrers
+	Quiet     bool
+	Output    string
 }
 
 const loadHelp = `Push the images of an archive to a registry: those of regctl save with the same
@@ -67,8 +68,10 @@ func newLoad(env *Env, run func(context.Context, *Env, *loadOptions) error) *cob
 	}
 	flags := cmd.Flags()
 	o.add(cmd)
+	o.addJobs(cmd)
 	flags.StringVar(&o.To, "to", "", "push to `HOST[/PREFIX]`")
-	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "say nothing but errors")
+	addReferrers(cmd, &o.Referrers, transfer.ReferrersAlways)
+	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "tell errors only")
 	addOutput(cmd, &o.Output)
 	return cmd
 }
@@ -308,12 +311,14 @@ func refers(ctx context.Context, a *layout.Archive, image layout.Image) bool {
 
 // push copies the items, and lists those that are there in the end.
 func (l *loader) push(ctx context.Context, a *layout.Archive, items []transfer.Item) error {
-	plan, err := transfer.MakePlan(ctx, l.dst, a, items, transfer.Options{Referrers: transfer.ReferrersAlways})
+	plan, err := transfer.MakePlan(ctx, l.dst, a, items, transfer.Options{Referrers: l.o.Referrers, Jobs: l.o.Jobs})
 	if err != nil {
 		return l.to.hint(err, "regctl load", l.o.File)
 	}
 	start := l.env.Now()
-	report, err := plan.Execute(ctx, nil)
+	bar := newProgress(l.env, l.o.Quiet, plan.Bytes, humanSize)
+	report, err := plan.Execute(ctx, watch(bar, len(plan.Blobs)))
+	bar.done()
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,7 @@ func newLs(env *Env, run func(context.Context, *Env, *lsOptions) error) *cobra.C
 	}
 	flags := cmd.Flags()
 	o.add(cmd)
+	o.addJobs(cmd)
 	flags.BoolVarP(&o.All, "all", "a", false, "every REPOSITORY:TAG")
 	flags.StringArrayVar(&o.Include, "include", nil, "only names that match `PATTERN` (repeatable)")
 	flags.StringArrayVar(&o.Exclude, "exclude", nil, "no names that match `PATTERN` (repeatable)")
@@ -255,7 +256,7 @@ func (l *lister) items(ctx context.Context) iter.Seq2[lsItem, error] {
 	keepsTag := func(i lsItem) bool { return l.filter.keepsTag(i.Repo, i.Tag) }
 	switch {
 	case l.target.repo == "" && l.all:
-		return kept(allTags(ctx, l.reg, l.filter.skips, l.tagsOf), keepsTag)
+		return kept(allTags(ctx, l.o.Jobs, l.reg, l.filter.skips, l.tagsOf), keepsTag)
 	case l.target.repo == "":
 		repos := mapped(l.reg.Repos(ctx, ""), func(name string) lsItem { return lsItem{Repo: name} })
 		return kept(repos, func(i lsItem) bool { return l.filter.keeps(i.Repo) })

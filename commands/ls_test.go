@@ -172,7 +172,7 @@ func TestAllTagsInOrder(t *testing.T) {
 	reg := &fakeNames{repos: 50, tags: 600, broken: "repo007"}
 	var got []string
 	var failed []string
-	for item, err := range allTags(t.Context(), reg, func(repo string) bool { return repo == "repo003" }, reg.items) {
+	for item, err := range allTags(t.Context(), usualJobs, reg, func(repo string) bool { return repo == "repo003" }, reg.items) {
 		if err != nil {
 			failed = append(failed, item.Repo)
 			continue
@@ -200,11 +200,11 @@ func TestAllTagsInOrder(t *testing.T) {
 func TestAllTagsBounded(t *testing.T) {
 	t.Parallel()
 	reg := &fakeNames{repos: 1000, tags: 100_000}
-	for range allTags(t.Context(), reg, func(string) bool { return false }, reg.items) {
+	for range allTags(t.Context(), usualJobs, reg, func(string) bool { return false }, reg.items) {
 		break
 	}
 	asked := reg.asked.Load()
-	if most := int64((repoAhead + 2) * (tagsAhead + 2)); asked > most {
+	if most := int64((usualJobs + 2) * (tagsAhead + 2)); asked > most {
 		t.Errorf("%d tags were asked for, at most %d are wanted", asked, most)
 	}
 }
@@ -215,7 +215,7 @@ func TestAllTagsCancelled(t *testing.T) {
 	defer cancel()
 	reg := &fakeNames{repos: 3, tags: 100_000}
 	var last error
-	for _, err := range allTags(ctx, reg, func(string) bool { return false }, reg.items) {
+	for _, err := range allTags(ctx, usualJobs, reg, func(string) bool { return false }, reg.items) {
 		cancel()
 		last = err
 	}

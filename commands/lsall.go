@@ -9,10 +9,7 @@ import (
 	"github.com/regctl/regctl/client/oci"
 )
 
-const (
-	repoAhead = 8   // Repositories that are listed at the same time.
-	tagsAhead = 256 // Tags that wait of each.
-)
+const tagsAhead = 256 // Tags that wait of each repository.
 
 // names is what allTags needs of a registry.
 type names interface {
@@ -31,16 +28,16 @@ type repoTags struct {
 }
 
 // allTags lists every tag of every repository that skip does not name, in the
-// order of the registry. It asks for some repositories ahead of the one whose
+// order of the registry. It asks for so many repositories ahead of the one whose
 // turn it is, and remembers no more of them than fits their channels. An item
 // with an error and a repository says that this one could not be listed.
-func allTags(ctx context.Context, reg names, skip func(repo string) bool, tags tagLister) iter.Seq2[lsItem, error] {
+func allTags(ctx context.Context, ahead int, reg names, skip func(repo string) bool, tags tagLister) iter.Seq2[lsItem, error] {
 	return func(yield func(lsItem, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer cancel()
-		queue := make(chan *repoTags, repoAhead)
+		queue := make(chan *repoTags, ahead)
 		running.Go(func() { enqueue(ctx, reg, skip, tags, queue, &running) })
 		for r := range queue {
 			for tag := range r.tags {

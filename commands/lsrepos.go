@@ -12,10 +12,7 @@ import (
 	"github.com/regctl/regctl/client/oci"
 )
 
-const (
-	sumsAhead = 8   // Repositories that are asked about at the same time.
-	sumsMost  = 500 // A longer list is one of names.
-)
+const sumsMost = 500 // A longer list is one of names.
 
 // repoSum is what the tags of a repository come to.
 type repoSum struct {
@@ -104,7 +101,7 @@ func (l *lister) sumAll(ctx context.Context, next func() (lsItem, error, bool), 
 	if l.o.Limit > 0 && l.o.Sort == "" {
 		all = all[:min(len(all), l.o.Limit)]
 	}
-	for item, err := range inOrder(ctx, all, l.sum) {
+	for item, err := range inOrder(ctx, l.o.Jobs, all, l.sum) {
 		if err != nil && !yield(item, err) || !yield(item, nil) {
 			return
 		}
@@ -154,7 +151,7 @@ func (l *lister) sums(ctx context.Context, repos []lsItem) iter.Seq2[lsItem, err
 		if !yield(item, err) {
 			return
 		}
-		for item, err := range inOrder(ctx, repos[1:], l.sum) {
+		for item, err := range inOrder(ctx, l.o.Jobs, repos[1:], l.sum) {
 			if err != nil && !yield(item, err) || !yield(item, nil) {
 				return
 			}
@@ -193,9 +190,9 @@ func (l *lister) firstDetails(ctx context.Context, repo string) (details []oci.T
 	return details, false, nil
 }
 
-// inOrder yields what ask makes of each of items, and asks for some ahead of
-// the one whose turn it is.
-func inOrder(ctx context.Context, items []lsItem, ask func(context.Context, lsItem) (lsItem, error)) iter.Seq2[lsItem, error] {
+// inOrder yields what ask makes of each of items, and asks for so
+// many at the same time.
+func inOrder(ctx context.Context, jobs int, items []lsItem, ask func(context.Context, lsItem) (lsItem, error)) iter.Seq2[lsItem, error] {
 	type answer struct {
 		item lsItem
 		err  error
@@ -205,7 +202,7 @@ func inOrder(ctx context.Context, items []lsItem, ask func(context.Context, lsIt
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer cancel()
-		queue := make(chan chan answer, sumsAhead-1)
+		queue := make(chan chan answer, jobs-1)
 		running.Go(func() {
 			defer close(queue)
 			for _, item := range items {

@@ -144,13 +144,13 @@ func TestLsSumsAhead(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	together, all := 0, make(chan struct{})
-	s := newSums(1+2*sumsAhead, func(w http.ResponseWriter, r *http.Request, repo string) {
+	s := newSums(1+2*usualJobs, func(w http.ResponseWriter, r *http.Request, repo string) {
 		defer details(w, 1)
 		if repo == "name00" {
 			return
 		}
 		mu.Lock()
-		if together++; together == sumsAhead {
+		if together++; together == usualJobs {
 			close(all)
 			together, all = 0, make(chan struct{})
 			mu.Unlock()
@@ -171,7 +171,7 @@ func TestLsSumsAhead(t *testing.T) {
 	for line := range strings.Lines(env.stdout.String()) {
 		got = append(got, strings.Fields(line)[0])
 	}
-	if len(got) != 2+2*sumsAhead || !slices.IsSorted(got[1:]) {
+	if len(got) != 2+2*usualJobs || !slices.IsSorted(got[1:]) {
 		t.Errorf("%q", got)
 	}
 }

@@ -22,6 +22,7 @@ type remoteOptions struct {
 	Insecure  bool
 	CAs       []string
 	Cert, Key string
+	Jobs      int // As in [client.Options].
 }
 
 func (o *remoteOptions) add(cmd *cobra.Command) {
@@ -52,7 +53,6 @@ type registries struct {
 	env  *Env
 	o    *remoteOptions
 	warn func(error) // Nil: nobody is told.
-	jobs int         // As in [client.Options].
 
 	mu      sync.Mutex
 	logins  *logins
@@ -134,7 +134,7 @@ func (r *registries) remote(t target) (*client.Client, error) {
 		keys.Logins = map[string]client.Login{t.host: *login}
 	}
 	o := r.env.clientOptions(r.o)
-	o.Keychain, o.Warn, o.Jobs = keys, r.tell, r.jobs
+	o.Keychain, o.Warn, o.Jobs = keys, r.tell, r.o.Jobs
 	c, err := client.New(t.address(), o)
 	if err == nil {
 		r.remotes[t.address()] = c

@@ -18,15 +18,15 @@ import (
 
 type saveOptions struct {
 	remoteOptions
-	What        []string
-	File        string
-	Platforms   []string
-	All         bool
-	Include     []string
-	Exclude     []string
-	NoReferrers bool
-	Quiet       bool
-	Output      string
+	What      []string
+	File      string
+	Platforms []string
+	All       bool
+	Include   []string
+	Exclude   []string
+	Referrers transfer.Referrers
+	Quiet     bool
+	Output    string
 }
 
 const saveHelp = `Save images to one archive, which regctl load pushes to another registry: the
@@ -38,6 +38,7 @@ of each image from it: linux/amd64 if there is one. What several images share is
 in it once, and the same images give the same bytes.
 
 Without a tag it is the one called latest; with --all, all tags of a repository.
+--referrers never leaves signatures, SBOMs and attestations out.
 A file is complete or not there. Without --file the archive goes to stdout.`
 
 const saveExamples = `  regctl save alpine:3.20 team/app:1.0 -f images.tar
@@ -64,13 +65,14 @@ func newSave(env *Env, run func(context.Context, *Env, *saveOptions) error) *cob
 	}
 	flags := cmd.Flags()
 	o.add(cmd)
+	o.addJobs(cmd)
 	flags.StringVarP(&o.File, "file", "f", "", "write to `FILE`; - is stdout")
-	flags.StringSliceVar(&o.Platforms, "platform", nil, "only these platforms, `OS/ARCH,…`, which changes the digest")
+	flags.StringSliceVar(&o.Platforms, "platform", nil, "only these platforms, `OS/ARCH,...`, which changes the digest")
 	flags.BoolVarP(&o.All, "all", "a", false, "all tags of each repository")
 	flags.StringArrayVar(&o.Include, "include", nil, "with --all only tags that match `PATTERN` (repeatable)")
 	flags.StringArrayVar(&o.Exclude, "exclude", nil, "with --all no tags that match `PATTERN` (repeatable)")
-	flags.BoolVar(&o.NoReferrers, "no-referrers", false, "without signatures, SBOMs and attestations")
-	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "say nothing but errors")
+	addReferrers(cmd, &o.Referrers, transfer.ReferrersCopied)
+	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "tell errors only")
 	addOutput(cmd, &o.Output)
 	completePlatforms(cmd)
 	return cmd
@@ -135,7 +137,7 @@ type saver struct {
 }
 
 func newSaver(env *Env, o *saveOptions) (*saver, error) {
-	s := &saver{env: env, o: o, options: transfer.Options{Referrers: transfer.ReferrersAlways}}
+	s := &saver{env: env, o: o, options: transfer.Options{Referrers: o.Referrers, Jobs: o.Jobs}}
 	var err error
 	if s.filter, err = newFilter(o.Include, o.Exclude); err != nil {
 		return nil, err
@@ -145,9 +147,6 @@ func newSaver(env *Env, o *saveOptions) (*saver, error) {
 	}
 	if s.options.Platforms, err = parsePlatforms(o.Platforms); err != nil {
 		return nil, err
-	}
-	if o.NoReferrers {
-		s.options.Referrers = transfer.ReferrersNever
 	}
 	switch {
 	case !o.All && len(o.Include)+len(o.Exclude) > 0:

@@ -20,7 +20,6 @@ type undoOptions struct {
 	List   bool
 	Force  bool
 	DryRun bool
-	Jobs   int
 	Quiet  bool
 }
 
@@ -61,11 +60,11 @@ func newUndo(env *Env, run func(context.Context, *Env, *undoOptions) error) *cob
 	}
 	flags := cmd.Flags()
 	o.addWire(cmd)
+	o.addJobs(cmd)
 	flags.StringVar(&o.Login, "login", "", "log in as `USER:PASSWORD`, for this command only; others on this machine can see it")
 	flags.BoolVar(&o.List, "list", false, "list the runs that are recorded")
 	flags.BoolVar(&o.Force, "force", false, "move tags back that point elsewhere now")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "tell what would be put back")
-	flags.IntVarP(&o.Jobs, "jobs", "j", 8, "put `N` images back at the same time")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "tell errors only")
 	return cmd
 }

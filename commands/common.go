@@ -1,0 +1,68 @@
+package commands
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/regctl/regctl/client/transfer"
+)
+
+// usualJobs is what a network of some latency needs, and a small machine bears.
+const usualJobs = 8
+
+// addJobs adds --jobs to a command that makes many requests.
+func (o *remoteOptions) addJobs(cmd *cobra.Command) {
+	o.Jobs = usualJobs
+	cmd.Flags().VarP((*jobsValue)(&o.Jobs), "jobs", "j", "do `N` things at the same time")
+}
+
+// jobsValue is a number from 1 up, as a flag.
+type jobsValue int
+
+func (v *jobsValue) String() string { return strconv.Itoa(int(*v)) }
+
+func (v *jobsValue) Type() string { return "int" }
+
+func (v *jobsValue) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return errors.New("a number from 1 up is needed")
+	}
+	*v = jobsValue(n)
+	return nil
+}
+
+// addReferrers adds --referrers to a command that copies images.
+func addReferrers(cmd *cobra.Command, r *transfer.Referrers, usual transfer.Referrers) {
+	*r = usual
+	cmd.Flags().Var((*referrersValue)(r), "referrers", "signatures and the like: copied, always or never")
+	words := cobra.FixedCompletions([]cobra.Completion{"copied", "always", "never"}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("referrers", words) // The flag is there.
+}
+
+// referrersValue is a [transfer.Referrers] as a flag.
+type referrersValue transfer.Referrers
+
+func (v *referrersValue) String() string {
+	switch transfer.Referrers(*v) {
+	case transfer.ReferrersAlways:
+		return "always"
+	case transfer.ReferrersNever:
+		return "never"
+	}
+	return "copied"
+}
+
+func (v *referrersValue) Type() string { return "WHICH" }
+
+func (v *referrersValue) Set(s string) error {
+	for _, r := range []transfer.Referrers{transfer.ReferrersCopied, transfer.ReferrersAlways, transfer.ReferrersNever} {
+		if of := referrersValue(r); of.String() == s {
+			*v = of
+			return nil
+		}
+	}
+	return errors.New("there is copied, always and never")
+}
