@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/client/transfer"
 )
 
@@ -65,4 +66,25 @@ func (v *referrersValue) Set(s string) error {
 		}
 	}
 	return errors.New("there is copied, always and never")
+}
+
+// bytes is what goes into the archive, but for what the tar file adds.
+func (s *saver) bytes() int64 {
+	total := int64(0)
+	seen := map[oci.Digest]bool{}
+	add := func(d oci.Descriptor) {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			total += d.Size
+		}
+	}
+	for _, c := range s.contents {
+		for _, m := range c.Manifests {
+			add(m.Descriptor)
+		}
+		for _, b := range c.Blobs {
+			add(b)
+		}
+	}
+	return total
 }

@@ -59,6 +59,18 @@ func (p *progress) note(format string, args ...any) {
 	p.tell()
 }
 
+// clear takes the bar away until there is more to tell, for a line of talk.
+func (p *progress) clear() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar != nil {
+		_ = p.bar.Clear() // As in done.
+	}
+}
+
 // done ends it, and takes the bar away.
 func (p *progress) done() {
 	p.mu.Lock()

@@ -40,6 +40,7 @@ type pruner struct {
 
 	journal *prune.Journal // Nil: a dry run, or one without a record.
 	exec    *prune.Run
+	bar     *progress // Nil before there is anything to tell.
 }
 
 // work is what becomes of one repository, and what has become of it.
@@ -110,6 +111,7 @@ func (p *pruner) leftovers() {
 
 func (p *pruner) talk(text string) {
 	if !p.o.Quiet {
+		p.bar.clear()
 		p.env.say("%s", text)
 	}
 }
@@ -201,7 +203,11 @@ func (p *pruner) run(ctx context.Context) (err error) {
 		first = p.plan
 	}
 	var waiting []*work
-	err = p.each(ctx, p.works(ctx), first, func(w *work) error {
+	todo := p.listed(ctx)
+	p.bar = newProgress(p.env, p.o.Quiet, int64(len(todo)), inThousands)
+	err = p.each(ctx, given(todo), first, func(w *work) error {
+		p.bar.note("repositories; %s to delete", many(p.sum.planned.tags, "tag"))
+		p.bar.add(1)
 		if w.err == nil || w.report != nil {
 			p.sum.plan(w.plan)
 		}
@@ -213,6 +219,7 @@ func (p *pruner) run(ctx context.Context) (err error) {
 		}
 		return nil
 	})
+	p.bar.done()
 	if err == nil && asks {
 		err = p.askAndExecute(ctx, waiting)
 	}
@@ -279,6 +286,31 @@ func (p *pruner) works(ctx context.Context) iter.Seq2[*work, error] {
 				continue
 			}
 			if !yield(&work{repo: repo}, err) {
+				return
+			}
+		}
+	}
+}
+
+// listed is all of works, so that it is known how much there is. An error is
+// the work that stops the run in its turn.
+func (p *pruner) listed(ctx context.Context) []*work {
+	var todo []*work
+	for w, err := range p.works(ctx) {
+		if err != nil {
+			return append(todo, &work{err: err})
+		}
+		todo = append(todo, w)
+	}
+	return todo
+}
+
+// given yields works that are known, and lets go of each.
+func given(works []*work) iter.Seq2[*work, error] {
+	return func(yield func(*work, error) bool) {
+		for i, w := range works {
+			works[i] = nil
+			if !yield(w, w.err) {
 				return
 			}
 		}
@@ -354,6 +386,7 @@ func (p *pruner) planAndExecute(ctx context.Context, w *work) {
 
 // tell prints what became of a repository. Its error stops the run.
 func (p *pruner) tell(w *work) error {
+	p.bar.clear()
 	p.sum.add(w)
 	if w.plan != nil && !errors.Is(w.err, errEmpties) {
 		if err := p.out.repo(w); err != nil {
@@ -386,11 +419,14 @@ func (p *pruner) askAndExecute(ctx context.Context, waiting []*work) error {
 		p.env.say("nothing was deleted")
 		return &ExitError{Status: exitFailed}
 	}
-	return p.each(ctx, func(yield func(*work, error) bool) {
-		for _, w := range waiting {
-			if !yield(&work{repo: w.repo, plan: w.plan}, nil) {
-				return
-			}
-		}
-	}, p.execute, p.tell)
+	p.bar = newProgress(p.env, p.o.Quiet, int64(p.sum.planned.tags), inThousands)
+	defer p.bar.done()
+	for i, w := range waiting {
+		waiting[i] = &work{repo: w.repo, plan: w.plan}
+	}
+	return p.each(ctx, given(waiting), p.execute, func(w *work) error {
+		p.bar.note("tags; %s", w.repo)
+		p.bar.add(int64(len(w.plan.Goes())))
+		return p.tell(w)
+	})
 }

@@ -114,7 +114,12 @@ func (s *saver) run(ctx context.Context) error {
 		return err
 	}
 	defer out.abandon()
-	if err := layout.WriteArchive(ctx, out, s.contents...); err != nil {
+	bar := newProgress(s.env, s.o.Quiet, s.bytes(), humanSize)
+	bar.note("%s", counted(len(s.items), "image"))
+	out.wrote = bar.add
+	err = layout.WriteArchive(ctx, out, s.contents...)
+	bar.done()
+	if err != nil {
 		return err
 	}
 	if err := out.complete(); err != nil {
@@ -374,6 +379,7 @@ type archiveFile struct {
 	temp    *os.File // Nil: there is nothing to be completed.
 	path    string
 	written int64
+	wrote   func(int64) // Told of what was written; nil: nobody is.
 }
 
 // createArchive begins to write path, or stdout if that is "" or "-". What is
@@ -396,6 +402,9 @@ func createArchive(path string, stdout io.Writer) (*archiveFile, error) {
 func (a *archiveFile) Write(p []byte) (int, error) {
 	n, err := a.Writer.Write(p)
 	a.written += int64(n)
+	if a.wrote != nil {
+		a.wrote(int64(n))
+	}
 	return n, err
 }
 
