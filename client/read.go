@@ -178,7 +178,11 @@ func isVague(mediaType string) bool {
 func missing(err error, code oci.Code) error {
 	for _, absent := range []oci.Code{oci.NotFound, oci.NameUnknown, oci.ManifestUnknown, oci.BlobUnknown, oci.BlobUploadUnknown} {
 		if absent != code && errors.Is(err, absent) {
-			return &oci.Error{Code: code, Message: err.Error(), Err: err}
+			message, bare := strings.CutSuffix(err.Error(), "404 Not Found") // The answer to a HEAD says no more.
+			if bare {
+				message += "not there"
+			}
+			return &oci.Error{Code: code, Message: message, Err: err}
 		}
 	}
 	return err

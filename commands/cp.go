@@ -155,7 +155,7 @@ func newCopier(env *Env, o *cpOptions) (*copier, error) {
 // names reads SRC and DST.
 func (c *copier) names() error {
 	var err error
-	if c.src, err = c.env.target(c.o.Src, &c.o.remoteOptions); err != nil {
+	if c.src, err = c.env.imageTarget(c.o.Src, &c.o.remoteOptions); err != nil {
 		return err
 	}
 	to, more := cutTags(c.o.Dst)

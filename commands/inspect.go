@@ -101,7 +101,7 @@ func runInspect(ctx context.Context, env *Env, o *inspectOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	t, err := env.target(o.What, &o.remoteOptions)
+	t, err := env.imageTarget(o.What, &o.remoteOptions)
 	if err != nil {
 		return err
 	}

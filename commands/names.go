@@ -72,21 +72,35 @@ func parseTarget(what string, fallback func() (string, error)) (target, error) {
 	var t target
 	rest := what
 	if t.scheme, rest = cutScheme(what); t.scheme == "" && !beginsWithHost(rest) {
-		registry, err := fallback()
-		if err != nil {
-			return target{}, err
-		}
-		t.scheme, t.host = cutScheme(strings.TrimSuffix(registry, "/"))
-		if strings.Contains(t.host, "/") || t.host == "" {
-			return target{}, usagef("%q is not a registry: HOST or HOST:PORT", registry)
-		}
-		return t, t.parseRepo(what, rest)
+		return parseBare(what, fallback)
 	}
 	t.host, rest, _ = strings.Cut(rest, "/")
 	if t.host == "" {
 		return target{}, usagef("%q names no registry", what)
 	}
 	return t, t.parseRepo(what, rest)
+}
+
+// parseBare reads a name without a host.
+func parseBare(what string, fallback func() (string, error)) (target, error) {
+	registry, err := fallback()
+	if err != nil {
+		return target{}, err
+	}
+	var t target
+	t.scheme, t.host = cutScheme(strings.TrimSuffix(registry, "/"))
+	if strings.Contains(t.host, "/") || t.host == "" {
+		return target{}, usagef("%q is not a registry: HOST or HOST:PORT", registry)
+	}
+	return t, t.parseRepo(what, what)
+}
+
+// isShortImage tells whether what is as debian:12 or node:20. Where an image
+// is meant it is that tag, since a port of a registry alone makes no sense.
+func isShortImage(what string) bool {
+	name, tag, ok := strings.Cut(what, ":")
+	return ok && tag != "" && strings.Trim(tag, "0123456789") == "" &&
+		name != "localhost" && name+":" != layoutPrefix && !strings.ContainsAny(name, "./@[")
 }
 
 const layoutPrefix = "oci:"

@@ -152,3 +152,26 @@ func FuzzParseTarget(f *testing.F) {
 		}
 	})
 }
+
+// TestShortImage: where only an image can be meant, debian:12 is one.
+func TestShortImage(t *testing.T) {
+	t.Parallel()
+	env := newTestEnv(nil).Env
+	for what, want := range map[string]target{
+		"debian:12":        {host: "localhost:5000", repo: "debian", ref: "12"},
+		"debian:12.1":      {host: "localhost:5000", repo: "debian", ref: "12.1"},
+		"debian":           {host: "localhost:5000", repo: "debian"},
+		"debian:12/x:1":    {host: "debian:12", repo: "x", ref: "1"},
+		"localhost:12":     {host: "localhost:12"},
+		"reg.lan:12":       {host: "reg.lan:12"},
+		"http://debian:12": {scheme: "http", host: "debian:12"},
+		"oci:12":           {layout: "12"},
+	} {
+		if got, err := env.imageTarget(what, &remoteOptions{}); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", what, got, err)
+		}
+	}
+	if got, err := env.target("debian:12", &remoteOptions{}); err != nil || got.repo != "" || got.host != "debian:12" {
+		t.Errorf("of a registry: got %+v, %v", got, err)
+	}
+}

@@ -46,6 +46,14 @@ func (e *Env) target(what string, o *remoteOptions) (target, error) {
 	return parseTarget(what, func() (string, error) { return e.registry(o.Registry) })
 }
 
+// imageTarget is target for an argument that can only be an image.
+func (e *Env) imageTarget(what string, o *remoteOptions) (target, error) {
+	if isShortImage(what) {
+		return parseBare(what, func() (string, error) { return e.registry(o.Registry) })
+	}
+	return e.target(what, o)
+}
+
 // registries opens what the arguments of one run of a command name, each
 // registry once: source and destination on the same host share its tokens and
 // limits, and are one [oci.Registry]. It is safe for concurrent use.

@@ -118,7 +118,7 @@ func (o *rmOptions) jobs(env *Env) ([]*rmJob, error) {
 	}
 	var jobs []*rmJob
 	for _, what := range o.What {
-		t, err := env.target(what, &o.remoteOptions)
+		t, err := env.imageTarget(what, &o.remoteOptions)
 		switch {
 		case strings.ContainsAny(what, "*?"):
 			return nil, usagef("rm takes no patterns; to delete many tags: regctl prune REPO --include %q", what)
@@ -196,7 +196,7 @@ func (r *remover) do(ctx context.Context, job *rmJob) error {
 	case errors.Is(err, prune.ErrDeletesOff):
 		return &hinted{err, job.target.host + " refuses deletes. " + deletesOn}
 	}
-	return job.target.hint(err, "regctl rm", job.target.String())
+	return job.target.explainImage(err, "regctl rm", job.target.String())
 }
 
 func (r *remover) run(t target, reg oci.Registry) *prune.Run {

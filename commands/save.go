@@ -195,7 +195,7 @@ func parsePlatforms(names []string) ([]oci.Platform, error) {
 }
 
 func (s *saver) target(what string) (target, error) {
-	t, err := s.env.target(what, &s.o.remoteOptions)
+	t, err := s.env.imageTarget(what, &s.o.remoteOptions)
 	if err != nil {
 		return t, err
 	}
@@ -263,6 +263,11 @@ func (s *saver) planOne(ctx context.Context, targets []target) error {
 		err = plan.Err()
 	}
 	if err != nil {
+		var at *transfer.Error
+		if errors.As(err, &at) && at.Op != transfer.Choosing && at.Ref != "" && errors.Is(err, oci.ManifestUnknown) {
+			t.repo, t.ref = at.Repo, ""
+			return t.missing(err, at.Ref)
+		}
 		return t.hint(err, "regctl save", strings.Join(s.o.What, " "))
 	}
 	if len(plan.Images) == 0 {

@@ -92,7 +92,7 @@ func runTag(ctx context.Context, env *Env, o *tagOptions) error {
 
 // target reads the arguments.
 func (o *tagOptions) target(env *Env) (target, error) {
-	t, err := env.target(o.What, &o.remoteOptions)
+	t, err := env.imageTarget(o.What, &o.remoteOptions)
 	if err != nil {
 		return t, err
 	}
