@@ -53,7 +53,7 @@ func TestOthersLoseWhatWeKeep(t *testing.T) {
 					t.Errorf("dev-1 is still there: %v\n%s", err, out)
 				}
 			default: // It cannot delete a tag alone.
-				if err == nil || !still || !strings.Contains(out, "needs it") {
+				if err == nil || !still || !strings.Contains(out, "dev-1 is kept: ") {
 					t.Errorf("want a refusal that says why: %v\n%s", err, out)
 				}
 			}

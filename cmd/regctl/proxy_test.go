@@ -7,9 +7,9 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // proxy stands before a registry, counts the requests to it, and may do
@@ -18,7 +18,7 @@ type proxy struct {
 	addr     string // HOST:PORT
 	requests atomic.Int64
 	at       atomic.Pointer[func(n int64, r *http.Request)]
-	open     sync.WaitGroup // Connections.
+	open     atomic.Int64 // Connections.
 }
 
 // startProxy passes requests on to addr until the test ends. It keeps the
@@ -49,7 +49,7 @@ func startProxy(tb testing.TB, addr string) *proxy {
 		case http.StateNew:
 			p.open.Add(1)
 		case http.StateClosed:
-			p.open.Done()
+			p.open.Add(-1)
 		}
 	}
 	s.Start()
@@ -72,7 +72,16 @@ func (p *proxy) settle(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	resp.Body.Close()
-	p.open.Wait()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(time.Minute)
+	for p.open.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-limit:
+			tb.Fatal("a request is not answered for a minute")
+		}
+	}
 }
 
 // each makes do be called with each request before it is passed on, counted
