@@ -90,13 +90,22 @@ func (c *copier) show(plan *transfer.Plan) error {
 	n, failed := tally(plan.Images)
 	if !c.o.Quiet {
 		c.sayNarrowed(plan.Images)
-		c.env.say("would copy %s of %s: %s and %s, at most %s", counted(n, "image"), fmt.Sprint(len(plan.Images)),
-			counted(len(plan.Blobs), "blob"), counted(len(plan.Manifests), "manifest"), humanSize(plan.Bytes))
+		c.env.say("%s", would(n, plan))
 	}
 	if err := c.failure(plan.Images, failed); err != nil || n == 0 || !c.o.ExitCode {
 		return err
 	}
 	return &ExitError{Status: exitWouldChange}
+}
+
+// would is what a plan for n images that are not all there comes to.
+func would(n int, plan *transfer.Plan) string {
+	of := fmt.Sprintf("%s of %d", counted(n, "image"), len(plan.Images))
+	if n > 0 && len(plan.Manifests) == 0 {
+		return "would tag " + of + ", which are there already"
+	}
+	return fmt.Sprintf("would copy %s: %s and %s, at most %s", of,
+		counted(len(plan.Blobs), "blob"), counted(len(plan.Manifests), "manifest"), humanSize(plan.Bytes))
 }
 
 // tally counts images that are not there yet, and those that failed.

@@ -22,7 +22,7 @@ type format struct {
 const templatePrefix = "go-template="
 
 func addOutput(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "", "json, jsonl, yaml or go-template=TEMPLATE, such as '"+templatePrefix+"{{.repo}}'")
+	cmd.Flags().StringVarP(output, "output", "o", "", "write `FORMAT`: json, jsonl, yaml or "+templatePrefix+"TEMPLATE")
 	formats := []cobra.Completion{"json", "jsonl", "yaml", templatePrefix}
 	complete := cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
 	_ = cmd.RegisterFlagCompletionFunc("output", complete) // Cannot fail: the flag was added a moment ago.

@@ -1,10 +1,15 @@
 package commands
 
 import (
+	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/regctl/regctl/client/oci/ocitest"
+	"github.com/regctl/regctl/serve"
 )
 
 // progressEnv is a world with a clock.
@@ -81,5 +86,39 @@ func TestProgressBar(t *testing.T) {
 	p.done()
 	if out := env.stderr.String(); strings.Contains(out, "\n") || !strings.HasSuffix(strings.TrimRight(out, " "), "\r") && !strings.HasSuffix(out, "\r") {
 		t.Errorf("the bar stays: %q", out[max(0, len(out)-120):])
+	}
+}
+
+// TestPruneProgress: a run that takes long tells how many repositories of how
+// many it has looked at, and with -q it does not.
+func TestPruneProgress(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"prune -keep 1 --dry-run", "prune -keep 1 --dry-run -q"} {
+		reg := ocitest.NewRegistry()
+		for _, repo := range []string{"a", "b", "c"} {
+			if _, err := putImage(reg, repo, "1", repo, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		server := httptest.NewServer(serve.NewHandler(reg, serve.Options{}))
+		defer server.Close()
+		env := pruneEnv(t)
+		var ticks atomic.Int64
+		env.Now = func() time.Time { return time.Now().Add(time.Duration(ticks.Add(1)) * lineEvery) }
+		if got := Main(t.Context(), env.Env, append(strings.Fields(args), server.Listener.Addr().String())); got != exitDone {
+			t.Fatalf("%s: status %d: %s", args, got, env.stderr)
+		}
+		if told, want := strings.Contains(env.stderr.String(), "3 of 3, repositories; 0 tags to delete\n"), !strings.HasSuffix(args, "-q"); told != want {
+			t.Errorf("%s: %q", args, env.stderr)
+		}
+	}
+}
+
+func TestInThousands(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
+		if got := inThousands(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
 	}
 }

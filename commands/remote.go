@@ -28,7 +28,7 @@ type remoteOptions struct {
 func (o *remoteOptions) add(cmd *cobra.Command) {
 	o.addWire(cmd)
 	cmd.Flags().StringVarP(&o.Registry, "registry", "r", "", "the `HOST` that bare names mean")
-	cmd.Flags().StringVar(&o.Login, "login", "", "log in as `USER:PASSWORD`, for this command only; others on this machine can see it")
+	cmd.Flags().StringVar(&o.Login, "login", "", "log in as `USER:PASSWORD`, once; others here can see it")
 	_ = cmd.RegisterFlagCompletionFunc("registry", cobra.NoFileCompletions) // The flag is there.
 }
 

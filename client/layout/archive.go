@@ -66,7 +66,7 @@ func OpenArchive(path string) (*Archive, error) {
 func SpoolArchive(r io.Reader) (*Archive, error) {
 	temp, err := os.CreateTemp("", "regctl-archive-*")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("an archive that is no plain file needs room for a temporary one, see TMPDIR: %w", err)
 	}
 	_ = os.Remove(temp.Name()) // Where an open file can be removed, nothing is left even if we are killed.
 	b := bufio.NewReaderSize(r, 256<<10)
