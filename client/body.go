@@ -49,13 +49,37 @@ func (b *answerBody) Close() error {
 	return err
 }
 
-// sentBody is the body of a request.
+// sentBody is the body of a request. It gives up on a server that stops
+// taking it.
 type sentBody struct {
 	io.ReadCloser
-	slot *slot
+	slot    *slot
+	sending *sending
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
+	b.sending.timer.Stop() // What is sent takes its time.
 	b.slot.moves()
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	if err == nil {
+		b.sending.timer.Reset(b.sending.limit)
+	}
+	return n, err
+}
+
+func (b *sentBody) Close() error {
+	b.sending.timer.Stop()
+	return b.ReadCloser.Close()
+}
+
+// sending ends a request of which a server takes nothing for too long.
+type sending struct {
+	timer *time.Timer // Stopped while nothing is waited for.
+	limit time.Duration
+}
+
+func newSending(limit time.Duration, end func()) *sending {
+	s := &sending{timer: time.AfterFunc(limit, end), limit: limit}
+	s.timer.Stop()
+	return s
 }

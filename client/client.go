@@ -88,6 +88,7 @@ type Client struct {
 	after    func(time.Duration) <-chan time.Time
 	jitter   func() float64
 	patience time.Duration // With a server that says nothing.
+	stall    time.Duration // The same, with one that takes nothing.
 
 	cache  Cache
 	traits traits
@@ -101,6 +102,9 @@ type Client struct {
 const (
 	usualJobs = 8
 	patience  = time.Minute
+	// stalled is longer: some registries pass on what they have before they
+	// take more.
+	stalled = 5 * time.Minute
 	// slowest is how long an answer to a write may take: some registries
 	// copy a blob once more before they say that they have it.
 	slowest = 15 * time.Minute
@@ -132,7 +136,7 @@ func New(host string, o Options) (*Client, error) {
 	c := &Client{
 		cache: o.Cache, traits: newTraits(),
 		host: rest, keychain: o.Keychain, agent: cmp.Or(o.UserAgent, "regctl"), trust: trust,
-		now: o.Now, after: o.After, jitter: o.Jitter, patience: patience, connecting: make(chan struct{}, 1),
+		now: o.Now, after: o.After, jitter: o.Jitter, patience: patience, stall: stalled, connecting: make(chan struct{}, 1),
 	}
 	switch {
 	case scheme != "":

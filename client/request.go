@@ -164,7 +164,8 @@ func (c *Client) authorized(ctx context.Context, l *link, r *request, s scope, s
 // send sends r once and returns its answer, whatever it is.
 func (c *Client) send(ctx context.Context, l *link, r *request, authorization string, slot *slot) (*http.Response, *fault) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	req, err := l.newRequest(ctx, r, slot)
+	sending := newSending(c.stall, func() { cancel(errNoAnswer) })
+	req, err := l.newRequest(ctx, r, slot, sending)
 	if err != nil {
 		cancel(nil)
 		return nil, &fault{err: err, unsent: true}
@@ -251,7 +252,7 @@ func (r *request) kind() kind {
 	return small
 }
 
-func (l *link) newRequest(ctx context.Context, r *request, slot *slot) (*http.Request, error) {
+func (l *link) newRequest(ctx context.Context, r *request, slot *slot, sending *sending) (*http.Request, error) {
 	u, err := l.base().Parse(r.path)
 	if err != nil {
 		return nil, err
@@ -276,7 +277,7 @@ func (l *link) newRequest(ctx context.Context, r *request, slot *slot) (*http.Re
 			if err != nil {
 				return nil, err
 			}
-			return &sentBody{body, slot}, nil
+			return &sentBody{body, slot, sending}, nil
 		}
 		if req.Body, err = req.GetBody(); err != nil {
 			return nil, err

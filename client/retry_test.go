@@ -294,3 +294,56 @@ func ExampleOptions() {
 	fmt.Println(c.Host(), err)
 	// Output: registry.lan <nil>
 }
+
+// TestServersThatStopTaking: what they do not take is given up. A body that is
+// slow to come is waited for.
+func TestServersThatStopTaking(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	client := open(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			<-done
+		}
+	}, Options{})
+	t.Cleanup(func() { close(done) })
+	client.stall = 50 * time.Millisecond
+	request := request{
+		method: http.MethodPatch, path: "/v2/app/blobs/uploads/1", size: 64 << 20,
+		body: func() (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(strings.Repeat("x", 64<<20))), nil
+		},
+	}
+	if _, err := client.do(t.Context(), request); !errors.Is(client.failed(err), oci.Unavailable) || !strings.HasSuffix(client.failed(err).Error(), ": no answer in time") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestSlowBodies: as long as a body is slow to come, nobody is impatient.
+func TestSlowBodies(t *testing.T) {
+	t.Parallel()
+	c := open(t, echo(""), Options{})
+	slot, err := c.slots.acquire(t.Context(), upload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slot.release()
+	s := newSending(time.Hour, func() {})
+	b := &sentBody{io.NopCloser(reader(func(p []byte) (int, error) {
+		if s.timer.Stop() {
+			t.Error("what is sent must be there at once")
+		}
+		return copy(p, "x"), nil
+	})), slot, s}
+	for range 2 {
+		if _, err := b.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !s.timer.Stop() {
+		t.Error("whoever takes it has all the time of the world")
+	}
+}
+
+type reader func(p []byte) (int, error)
+
+func (r reader) Read(p []byte) (int, error) { return r(p) }
