@@ -23,6 +23,10 @@ type Options struct {
 
 	Now      time.Time      `json:"-"` // What ages are told from.
 	Progress func(Progress) `json:"-"` // Called by one goroutine at a time; may be nil.
+
+	// Approve is called with the report of the plan before anything is
+	// removed; an error ends the run, and is its error. May be nil.
+	Approve func(Report) error `json:"-"`
 }
 
 // Progress tells how far a run is. Done never falls within a phase, and is at
@@ -104,6 +108,11 @@ func Collect(ctx context.Context, src Source, s Sweeper, o Options, dry bool) (R
 	p, err := MakePlan(ctx, src, o)
 	if err != nil || dry {
 		return p.Report(), err
+	}
+	if o.Approve != nil {
+		if err := o.Approve(p.Report()); err != nil {
+			return p.Report(), err
+		}
 	}
 	return p.Execute(ctx, s)
 }
