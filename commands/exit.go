@@ -21,6 +21,7 @@ const (
 	exitNotFound    = 5   // What was asked for is not there.
 	exitInvalid     = 6   // A name, digest or content that is invalid.
 	exitUnreachable = 7   // Not reached, rate-limited or timed out.
+	exitCorrupt     = 8   // Something in a store is corrupt.
 	exitLocked      = 9   // Locked by another process, or read-only.
 	exitWouldChange = 10  // By --dry-run --exit-code: there is something to do.
 	exitInterrupted = 130 // By a signal.
@@ -29,8 +30,8 @@ const (
 // exitHelp is the list above for people.
 const exitHelp = `Exit status: 0 done · 1 failed · 2 usage · 3 some items failed · 4 denied ·
 5 not found · 6 invalid · 7 unreachable, rate-limited or timed out ·
-9 locked or read-only · 10 --dry-run --exit-code found something to do ·
-130 interrupted`
+8 corruption found · 9 locked or read-only · 10 --dry-run --exit-code found
+something to do · 130 interrupted`
 
 // UsageError is a command line that makes no sense. Exit status 2.
 type UsageError struct{ Message string }
