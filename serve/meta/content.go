@@ -216,7 +216,7 @@ func (h *Repo) readManifest(ctx context.Context, d oci.Digest) (Manifest, error)
 	}
 	raw, _, err := storage.Get(ctx, h.m.backend, BlobKey(content), oci.MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Manifest{}, fmt.Errorf("manifest %s of %s: %w: its data is missing", d, h.r.name, errDamaged)
+		return Manifest{}, fmt.Errorf("manifest %s of %s: %w: its data is missing", d, h.r.name, ErrDamaged)
 	}
 	if err != nil {
 		return Manifest{}, err
@@ -234,7 +234,7 @@ func (h *Repo) describe(d, content oci.Digest, raw []byte) (Manifest, error) {
 	if t := oci.MediaTypeOf(raw); t != "" {
 		return Manifest{Content: content, Size: int64(len(raw)), MediaType: t, Names: oci.DigestsIn(raw)}, nil
 	}
-	return Manifest{}, fmt.Errorf("manifest %s of %s: %w: %w", d, h.r.name, errDamaged, err)
+	return Manifest{}, fmt.Errorf("manifest %s of %s: %w: %w", d, h.r.name, ErrDamaged, err)
 }
 
 // maxAnnotations bounds what is remembered of the annotations of a referrer,

@@ -29,6 +29,7 @@ import (
 const (
 	root         = "docker/registry/v2"
 	repositories = root + "/repositories"
+	blobsDir     = root + "/blobs"
 	uploadsDir   = root + "/_uploads"
 
 	layers    = "_layers"
@@ -47,7 +48,7 @@ const (
 // BlobKey is where the bytes of a blob or manifest are kept.
 func BlobKey(d oci.Digest) string {
 	hex := d.Encoded()
-	return path.Join(root, "blobs", string(d.Algorithm()), hex[:2], hex, "data")
+	return path.Join(blobsDir, string(d.Algorithm()), hex[:2], hex, "data")
 }
 
 // UploadKey is where the bytes of an unfinished upload are kept. No upload of

@@ -16,10 +16,13 @@ import (
 	"github.com/regctl/regctl/serve/storage"
 )
 
-// errDamaged marks what is there but says nothing: an empty link left by a
+// ErrMissing says that something that is named is not there.
+var ErrMissing = errors.New("missing")
+
+// ErrDamaged marks what is there but says nothing: an empty link left by a
 // power cut, a link that is no digest. It counts as absent, so that serving
 // goes on and the next push heals it.
-var errDamaged = errors.New("damaged")
+var ErrDamaged = errors.New("damaged")
 
 // maxLink is more than any digest takes.
 const maxLink = 1 << 10
@@ -28,14 +31,14 @@ const maxLink = 1 << 10
 func (m *Meta) readLink(ctx context.Context, key string) (oci.Digest, storage.Info, error) {
 	data, info, err := storage.Get(ctx, m.backend, key, maxLink)
 	if errors.Is(err, fs.ErrInvalid) { // A directory in its place.
-		err = fmt.Errorf("link %s: %w: %w", key, errDamaged, err)
+		err = fmt.Errorf("link %s: %w: %w", key, ErrDamaged, err)
 	}
 	if err != nil {
 		return "", info, err
 	}
 	d, err := oci.ParseDigest(strings.TrimSpace(string(data)))
 	if err != nil {
-		return "", info, fmt.Errorf("link %s: %w: %w", key, errDamaged, err)
+		return "", info, fmt.Errorf("link %s: %w: %w", key, ErrDamaged, err)
 	}
 	return d, info, nil
 }
@@ -43,7 +46,7 @@ func (m *Meta) readLink(ctx context.Context, key string) (oci.Digest, storage.In
 // absent tells whether err means that there is nothing of use. Damage is
 // reported once here, as nobody above hears of it.
 func (m *Meta) absent(err error) bool {
-	if errors.Is(err, errDamaged) || errors.Is(err, storage.ErrTooLarge) {
+	if errors.Is(err, ErrDamaged) || errors.Is(err, storage.ErrTooLarge) {
 		m.log.Warn("passing over damage in the store; pushing again heals it", "error", err)
 		return true
 	}

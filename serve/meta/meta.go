@@ -30,6 +30,9 @@ var ErrChanged = errors.New("the tag points elsewhere")
 // ErrForeign says that the links of a store are not its truth.
 var ErrForeign = errors.New("a database knows what this store holds, not its links (lockfiles/database-in-use); regctl must not touch it")
 
+// ErrNoCatalogue says that the catalogue was not asked for; see [Options].
+var ErrNoCatalogue = errors.New("the catalogue is not read")
+
 // Options of [New]. The zero value is ready for use.
 type Options struct {
 	// Budget bounds the memory kept for repositories nobody is using, in
@@ -37,6 +40,10 @@ type Options struct {
 	// Default: 32 MiB.
 	Budget int64
 	Log    *slog.Logger // Default: discards.
+
+	// NoCatalogue is for who serves nobody: the catalogue is not read, and
+	// Repos fails with [ErrNoCatalogue].
+	NoCatalogue bool
 }
 
 // Meta is the metadata of one store. It must be the only one that changes it.
@@ -107,7 +114,12 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Meta, error) {
 		m.budget = 32 << 20
 	}
 	m.catalogue = newCatalogue()
-	go m.catalogue.fill(ctx, m)
+	if o.NoCatalogue {
+		m.catalogue.err = ErrNoCatalogue
+		close(m.catalogue.ready)
+	} else {
+		go m.catalogue.fill(ctx, m)
+	}
 	return m, nil
 }
 

@@ -87,10 +87,11 @@ type Info struct {
 	Dir     bool
 }
 
-// Entry is a name in a directory. Dir follows symbolic links.
+// Entry is a name in a directory.
 type Entry struct {
 	Name string
-	Dir  bool
+	Dir  bool // Follows symbolic links.
+	Link bool // It is a symbolic link. One that leads nowhere, or to a directory it is in, is no Dir.
 }
 
 // Errors that every backend reports alike.
@@ -187,8 +188,18 @@ func Put(ctx context.Context, b Backend, key string, data []byte) error {
 	return p.Writer.Commit(ctx, key)
 }
 
+// Getter is implemented by backends that read something small in less time
+// than by Open.
+type Getter interface {
+	// Get is what the function [Get] says.
+	Get(ctx context.Context, key string, most int64) ([]byte, Info, error)
+}
+
 // Get returns what is under key, [ErrTooLarge] if that is more than most bytes.
 func Get(ctx context.Context, b Backend, key string, most int64) ([]byte, Info, error) {
+	if g, ok := b.(Getter); ok {
+		return g.Get(ctx, key, most)
+	}
 	r, info, err := b.Open(ctx, key)
 	if err != nil {
 		return nil, Info{}, err
@@ -202,6 +213,23 @@ func Get(ctx context.Context, b Backend, key string, most int64) ([]byte, Info, 
 		return nil, info, fmt.Errorf("read %s: %w", key, err)
 	}
 	return buf.Bytes(), info, nil
+}
+
+// Resolver is implemented by backends that have symbolic links.
+type Resolver interface {
+	// Resolve returns where a key or directory really is: the same for all
+	// names of one thing, and where its parent really is for what is no link.
+	Resolve(ctx context.Context, key string) (string, error)
+}
+
+// Resolve returns where a key or directory really is; see [Resolver]. It is
+// fs.ErrNotExist if there is none, as behind a link that leads nowhere.
+func Resolve(ctx context.Context, b Backend, key string) (string, error) {
+	if r, ok := b.(Resolver); ok {
+		return r.Resolve(ctx, key)
+	}
+	_, err := b.Stat(ctx, key)
+	return key, err
 }
 
 // CheckKey returns fs.ErrInvalid with the reason unless key is well-formed.

@@ -185,9 +185,6 @@ func (b *Backend) List(ctx context.Context, dir string) iter.Seq2[storage.Entry,
 				return
 			}
 			entry, err := b.entry(dir, e)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
 			if !yield(entry, err) {
 				return
 			}
@@ -203,20 +200,21 @@ func (b *Backend) readDir(dir string) ([]fs.DirEntry, error) {
 }
 
 // entry follows symbolic links. One that is broken, or leads to a directory
-// that it is in, is fs.ErrNotExist: who walks down would never come to an end.
+// that it is in, is no directory: who walks down would never come to an end.
 func (b *Backend) entry(dir string, e fs.DirEntry) (storage.Entry, error) {
 	entry := storage.Entry{Name: e.Name(), Dir: e.IsDir()}
 	if e.Type()&fs.ModeSymlink == 0 {
 		return entry, nil
 	}
+	entry.Link = true
 	info, err := b.fs.Stat(b.path(path.Join(dir, e.Name())))
-	if err != nil {
-		return storage.Entry{}, missing(err)
+	switch err = missing(err); {
+	case errors.Is(err, fs.ErrNotExist):
+		return entry, nil
+	case err != nil:
+		return storage.Entry{}, err
 	}
-	entry.Dir = info.IsDir()
-	if entry.Dir && b.isAbove(info, dir) {
-		return storage.Entry{}, fs.ErrNotExist
-	}
+	entry.Dir = info.IsDir() && !b.isAbove(info, dir)
 	return entry, nil
 }
 

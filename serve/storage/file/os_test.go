@@ -55,8 +55,8 @@ func TestSymlinks(t *testing.T) {
 		t.Errorf("behind the link is %q, %v", got, err)
 	}
 	want := map[string][]storage.Entry{
-		".":   {{Name: file.Private, Dir: true}, {Name: "away", Dir: true}, {Name: "dir", Dir: true}},
-		"dir": {{Name: "file"}, {Name: "link"}},
+		".":   {{Name: file.Private, Dir: true}, {Name: "away", Dir: true, Link: true}, {Name: "broken", Link: true}, {Name: "dir", Dir: true}},
+		"dir": {{Name: "file"}, {Name: "link", Link: true}, {Name: "loop", Link: true}},
 	}
 	for dir, want := range want {
 		var got []storage.Entry
