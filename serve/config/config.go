@@ -26,6 +26,9 @@ type Config struct {
 	Catalog    Catalog
 	Tags       Tags
 	Validation Validation
+	GC         GC
+
+	purging purging
 }
 
 // Log is the section log.
@@ -114,7 +117,7 @@ const (
 // that keeps the server from starting.
 func Parse(name string, file []byte, environ []string) (*Config, []Problem, error) {
 	p := &parser{name: name, from: map[node]string{}}
-	c := &Config{Storage: Storage{Deletes: true}, Catalog: Catalog{defaultPage}, Tags: Tags{defaultPage}}
+	c := &Config{Storage: Storage{Deletes: true}, Catalog: Catalog{defaultPage}, Tags: Tags{defaultPage}, GC: gcDefaults()}
 	root := p.document(file)
 	known := p.override(root, environ)
 	if c.Compat = file != nil || known; c.Compat {
@@ -123,6 +126,7 @@ func Parse(name string, file []byte, environ []string) (*Config, []Problem, erro
 	p.onlyDriver(root)
 	p.dropValidation(root)
 	p.walk(c, root, schema, "", "")
+	p.warnPurging(c, root)
 	c.fill()
 	if len(p.errors) > 0 {
 		return nil, p.warnings, &Error{p.errors}
@@ -145,6 +149,7 @@ func (c *Config) fill() {
 	default:
 		c.HTTP.Addrs = []string{"127.0.0.1:5000", "[::1]:5000"}
 	}
+	c.GC.Uploads = c.uploads()
 	if c.Storage.Root == "" && c.Compat && !c.Storage.InMemory {
 		c.Storage.Root, c.Storage.RootFrom = rootOfRegistry2, "the default of registry:2"
 	}

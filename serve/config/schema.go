@@ -80,7 +80,7 @@ var schema = section{
 		"cache":    {state: accepted, open: true},
 		"tag":      {state: accepted, open: true},
 		"maintenance": {fields: section{
-			"uploadpurging": {state: later, open: true, note: "it has no effect yet, unfinished uploads stay"},
+			"uploadpurging": purgingSection(),
 			"readonly":      restricts("being read-only"),
 		}},
 	}},
@@ -126,6 +126,7 @@ var schema = section{
 		}},
 	}},
 	"policy": restricts("its policy"),
+	"gc":     gcSection(),
 }
 
 // meantToRestrict tells whether an unknown key in fields is probably one that

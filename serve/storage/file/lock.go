@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -16,7 +17,11 @@ import (
 const lockPoll = 250 * time.Millisecond
 
 // Locked is a held lock. It is given back by Unlock, or when the process ends.
-type Locked struct{ file *os.File }
+type Locked struct {
+	file  *os.File
+	root  string
+	owner *ids // Whom new files are given to; nil: nobody.
+}
 
 // HeldError says that another process has the lock, as it told of itself.
 type HeldError struct {
@@ -48,7 +53,7 @@ func Lock(ctx context.Context, root string, wait time.Duration, after func(time.
 	if after == nil {
 		after = time.After
 	}
-	f, err := openLock(root)
+	f, owner, err := openLock(root)
 	if err != nil {
 		return nil, fmt.Errorf("lock store %s: %w", root, refused(err))
 	}
@@ -60,29 +65,83 @@ func Lock(ctx context.Context, root string, wait time.Duration, after func(time.
 	if err := refused(sign(f)); err != nil && !errors.Is(err, storage.ErrFull) {
 		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(err, f.Close()))
 	}
-	return &Locked{f}, nil
+	return &Locked{f, root, owner}, nil
 }
 
 // Unlock gives the lock back. The file stays: who waits has it open.
 func (l *Locked) Unlock() error { return l.file.Close() }
 
-func openLock(root string) (*os.File, error) {
+func openLock(root string) (*os.File, *ids, error) {
 	owner, err := heir(OS{}, root, os.Geteuid())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := makePrivate(OS{}, root, owner); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	name := path.Join(root, Private, "lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil || owner == nil {
-		return f, err
+		return f, owner, err
 	}
 	if err := f.Chown(owner.uid, owner.gid); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	return f, nil
+	return f, owner, nil
+}
+
+// Path is that of our own file name beside the lock.
+func (l *Locked) Path(name string) string { return path.Join(l.root, Private, name) }
+
+// Give gives our own file name to whom the store belongs, and to nobody else:
+// it is readable and writable by them alone.
+func (l *Locked) Give(name string) error {
+	if err := os.Chmod(l.Path(name), 0o600); err != nil || l.owner == nil {
+		return err
+	}
+	return os.Chown(l.Path(name), l.owner.uid, l.owner.gid)
+}
+
+// served is the file whose time of change says until when a server of ours
+// wrote to the store. The lock is no good for it: who only looks takes it too.
+const served = "served"
+
+// Serving notes that what is written to the store from now on, for as long as
+// ahead, is written by a server of ours. Before that is over it is to be
+// called again; with 0, once nothing is written any more.
+func (l *Locked) Serving(ahead time.Duration) error {
+	f, err := os.OpenFile(l.Path(served), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return refused(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("\n"), 0); err != nil { // The time is that of the file system, as that of links is.
+		return refused(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if ahead > 0 {
+		until := info.ModTime().Add(ahead)
+		if err := os.Chtimes(l.Path(served), until, until); err != nil {
+			return refused(err)
+		}
+	}
+	return l.Give(served)
+}
+
+// Served tells until when, at most, a server of ours wrote to the store; zero
+// if none ever did.
+func (l *Locked) Served() (time.Time, error) {
+	info, err := os.Stat(l.Path(served))
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 func poll(ctx context.Context, f *os.File, wait time.Duration, after func(time.Duration) <-chan time.Time) error {

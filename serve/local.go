@@ -1,0 +1,140 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/regctl/regctl/gc"
+	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/storage/file"
+	"github.com/regctl/regctl/serve/store"
+)
+
+// foreignAge is the age up to which what somebody else wrote means that they
+// may still be writing.
+const foreignAge = time.Hour
+
+// UpkeepParts are what [OpenUpkeep] needs.
+type UpkeepParts struct {
+	// Dir is the directory of the store, see [config.FindStore].
+	Dir string
+	// Config says what is not said in a request. A server that holds the store
+	// goes by its own.
+	Config *config.Config
+	// Log takes what an operator must know. Nil: nothing is logged.
+	Log *slog.Logger
+	// Now is the clock, After the timer. Default: those of package time.
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
+}
+
+// OpenUpkeep opens the store in p.Dir for collecting and checking. If no
+// server has it, it is locked and worked on here, until Close; a server of
+// ours that has it is asked to work.
+// Errors: [fs.ErrNotExist] if there is no such directory, [*file.HeldError] if
+// another process has the store and cannot be asked, [meta.ErrForeign],
+// [storage.ErrReadOnly], [errors.ErrUnsupported] where there are no local
+// stores, and that of ctx.
+func OpenUpkeep(ctx context.Context, p UpkeepParts) (Upkeep, error) {
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	if info, err := os.Stat(p.Dir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
+	}
+	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
+	var held *file.HeldError
+	switch {
+	case errors.As(err, &held):
+		return dialControl(ctx, p.Dir, held, err)
+	case err != nil:
+		return nil, err
+	}
+	l := &local{}
+	l.atEnd(locked.Unlock)
+	if err := l.open(ctx, p, locked); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// local works on a store in this process.
+type local struct {
+	keeper
+	served time.Time      // Until when a server of ours wrote to the store.
+	ends   []func() error // Give back what was taken; the last one first.
+}
+
+func (l *local) open(ctx context.Context, p UpkeepParts, locked *file.Locked) (err error) {
+	if l.served, err = locked.Served(); err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	backend, err := file.Open(p.Dir, file.Options{NoSync: p.Config.Storage.NoSync})
+	if err != nil {
+		return err
+	}
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l.atEnd(func() error { cancel(); return nil })
+	s, err := store.New(background, backend, store.Options{Log: p.Log})
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Dir, err)
+	}
+	kept, ok := any(s).(stores)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	l.keeper = keeper{store: kept, rules: p.Config.GC, jobs: allJobs(), now: p.Now, approve: l.foreign}
+	return nil
+}
+
+// Collect works here.
+func (l *local) Collect(ctx context.Context, r CollectRequest, progress func(gc.Progress)) (gc.Report, error) {
+	report, err := l.collect(ctx, r, progress)
+	if err == nil && r.Dry && !r.Offline {
+		if err := l.foreign(report); err != nil {
+			report.Doubts = append(slices.Clone(report.Doubts), err.Error())
+		}
+	}
+	return report, err
+}
+
+// Check works here.
+func (l *local) Check(ctx context.Context, o store.CheckOptions, progress func(store.CheckProgress)) (store.CheckReport, error) {
+	return l.check(ctx, o, progress)
+}
+
+// Holder is this process.
+func (l *local) Holder() Holder {
+	host, _ := os.Hostname() // It is only shown.
+	return Holder{PID: os.Getpid(), Host: host}
+}
+
+// Close gives the store back.
+func (l *local) Close() error {
+	var errs []error
+	for _, end := range slices.Backward(l.ends) {
+		errs = append(errs, end())
+	}
+	l.ends = nil
+	return errors.Join(errs...)
+}
+
+func (l *local) atEnd(end func() error) { l.ends = append(l.ends, end) }
+
+// foreign is [ErrForeignWriter] if something that is not ours wrote to the
+// store lately. What is from the future is late.
+func (l *local) foreign(r gc.Report) error {
+	age := l.now().Sub(r.Newest)
+	if r.Newest.IsZero() || age >= foreignAge || !r.Newest.After(l.served) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s changed %s ago; stop it, and say --offline if nothing writes any more",
+		ErrForeignWriter, r.NewestAt, age.Round(time.Second))
+}
