@@ -90,18 +90,11 @@ func runServe(ctx context.Context, env *Env, o *serveOptions) error {
 
 // serveConfig reads what configures the server, and tells its warnings.
 func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
-	var raw []byte
-	path := cmp.Or(o.Config, e.Getenv("REGISTRY_CONFIGURATION_PATH"))
-	if path != "" {
-		var err error
-		if raw, err = os.ReadFile(path); err != nil {
-			return nil, &ExitError{exitUsage, err}
-		}
-		if raw == nil {
-			raw = []byte{} // An empty file is one.
-		}
+	name, raw, err := e.configFile(o.Config)
+	if err != nil {
+		return nil, err
 	}
-	c, problems, err := config.Parse(filepath.Base(path), raw, e.Environ)
+	c, problems, err := config.Parse(name, raw, e.Environ)
 	for _, p := range problems {
 		e.say("warning: %s", p)
 	}
@@ -112,6 +105,22 @@ func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
 		c.HTTP.Addrs = o.Addrs
 	}
 	return c, nil
+}
+
+// configFile reads the config file that is named, or that of the variable of
+// registry:2. Without either it is nil.
+func (e *Env) configFile(named string) (name string, raw []byte, err error) {
+	path := cmp.Or(named, e.Getenv("REGISTRY_CONFIGURATION_PATH"))
+	if path == "" {
+		return "", nil, nil
+	}
+	if raw, err = os.ReadFile(path); err != nil {
+		return "", nil, &ExitError{exitUsage, err}
+	}
+	if raw == nil {
+		raw = []byte{} // An empty file is one.
+	}
+	return filepath.Base(path), raw, nil
 }
 
 // storePlace finds the store. Without a path it is kept in memory.
