@@ -116,6 +116,11 @@ const (
 // none. The problems are warnings; the error is an [*Error] with everything
 // that keeps the server from starting.
 func Parse(name string, file []byte, environ []string) (*Config, []Problem, error) {
+	return parse(name, file, environ, func(*parser, node) {})
+}
+
+// parse lets only take away what does not matter.
+func parse(name string, file []byte, environ []string, only func(*parser, node)) (*Config, []Problem, error) {
 	p := &parser{name: name, from: map[node]string{}}
 	c := &Config{Storage: Storage{Deletes: true}, Catalog: Catalog{defaultPage}, Tags: Tags{defaultPage}, GC: gcDefaults()}
 	root := p.document(file)
@@ -123,6 +128,7 @@ func Parse(name string, file []byte, environ []string) (*Config, []Problem, erro
 	if c.Compat = file != nil || known; c.Compat {
 		c.Storage.Deletes = false
 	}
+	only(p, root)
 	p.onlyDriver(root)
 	p.dropValidation(root)
 	p.walk(c, root, schema, "", "")
