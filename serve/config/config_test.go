@@ -116,6 +116,7 @@ http:
   headers: {X-A: [a, b], X-B: c}
 catalog: {maxentries: 5}
 tags: {maxtags: 6}
+gc: {schedule: "30 3 * * *", untagged: true, older: 2h, uploads: 2d, undo: 1w}
 `)
 	got, err := json.Marshal(c)
 	if err != nil {
@@ -124,7 +125,8 @@ tags: {maxtags: 6}
 	const want = `{"Compat":true,"Log":{"Level":"warn","Formatter":"json","Fields":{"service":"registry","shard":"7"},"AccessLog":{"Disabled":true}},` +
 		`"Storage":{"Root":"/data","RootFrom":"config.yml:5","InMemory":false,"NoSync":true,"Deletes":true},` +
 		`"HTTP":{"Addrs":["localhost:5001"],"Host":"https://reg.example.com","RelativeURLs":false,"Headers":{"X-A":["a","b"],"X-B":["c"]},"DrainTimeout":90000000000},` +
-		`"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6},"Validation":{"SparseImages":true}}`
+		`"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6},"Validation":{"SparseImages":true},` +
+		`"GC":{"Schedule":"30 3 * * *","Untagged":true,"Older":7200000000000,"Uploads":172800000000000,"Undo":604800000000000}}`
 	if string(got) != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
@@ -297,7 +299,7 @@ func TestWarnings(t *testing.T) {
 		{"", "REGISTRY_AUTH_PORT_80_TCP_ADDR=10.0.0.1", "REGISTRY_AUTH_PORT_80_TCP_ADDR: unknown variable"},
 		{"", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED=true", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED: unknown variable"},
 		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},
-		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: it has no effect yet"},
+		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: unfinished uploads go when regctl gc runs"},
 		{"notifications: {endpoints: [{name: x}]}", "", "notifications: not built yet"},
 		{"redis: {addr: x}", "", "redis: not built yet"},
 		{"http: {debug: {addr: ':5001'}}", "", "http.debug: not built yet"},

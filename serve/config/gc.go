@@ -15,18 +15,26 @@ import (
 // GC is the section gc, which is ours: what a collection takes away, and when
 // the server collects by itself.
 type GC struct {
-	// Schedule is when; nil: only when it is asked to.
-	Schedule Schedule
+	// Schedule is when, such as "@daily" or "30 3 * * *"; see [GC.Next]. Empty:
+	// only when it is asked to.
+	Schedule string
 	// Untagged lets manifests go that no tag leads to.
 	Untagged bool
 	// Older, Uploads and Undo are as those of a collection. Defaults: an hour,
 	// a day and a day. Uploads is storage.maintenance.uploadpurging.age if
 	// only that is said, and [Never] if uploadpurging is off.
 	Older, Uploads, Undo time.Duration
+
+	times cron.Schedule
 }
 
-// Schedule tells when the first time after another is.
-type Schedule interface{ Next(time.Time) time.Time }
+// Next is the first time after t that Schedule names. Zero: none.
+func (g GC) Next(t time.Time) time.Time {
+	if g.times == nil {
+		return time.Time{}
+	}
+	return g.times.Next(t)
+}
 
 // Never is an age that nothing has.
 const Never time.Duration = math.MaxInt64
@@ -95,11 +103,11 @@ func (c *Config) uploads() time.Duration {
 // on their going by themselves.
 func (p *parser) warnPurging(c *Config, root node) {
 	for _, name := range []string{"storage", "maintenance", "uploadpurging"} {
-		if root == nil || root.Kind != yaml.MappingNode {
+		if p.apart || root == nil || root.Kind != yaml.MappingNode {
 			return
 		}
 		if _, root = get(root, name); name == "uploadpurging" && root != nil {
-			if key, _ := get(root, "enabled"); key != nil && !c.purging.off && c.GC.Schedule == nil {
+			if key, _ := get(root, "enabled"); key != nil && !c.purging.off && c.GC.Schedule == "" {
 				p.warnf(key, "storage.maintenance.uploadpurging: unfinished uploads go when regctl gc runs; to run it by itself, add gc: {schedule: \"@daily\"}")
 			}
 		}
@@ -111,11 +119,12 @@ func setSchedule(c *Config, n node) error {
 	if err != nil {
 		return err
 	}
-	c.GC.Schedule, err = parseSchedule(v)
+	c.GC.times, err = parseSchedule(v)
+	c.GC.Schedule = v
 	return err
 }
 
-func parseSchedule(s string) (Schedule, error) {
+func parseSchedule(s string) (cron.Schedule, error) {
 	const form = `%q is not a time such as "@daily", "@every 6h" or "30 3 * * *"`
 	if strings.Contains(s, "TZ=") && !strings.Contains(s, " ") { // The parser counts on a space.
 		return nil, fmt.Errorf(form, s)

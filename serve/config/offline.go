@@ -19,6 +19,7 @@ func ParseStore(name string, file []byte, environ []string) (*Config, []Problem,
 // onlyStore leaves of a tree, and of what was said about variables, what
 // [ParseStore] reads.
 func (p *parser) onlyStore(root node) {
+	p.apart = true
 	keepKeys(root, func(key string) bool { return key == "storage" || key == "gc" })
 	if _, storage := get(root, "storage"); storage != nil {
 		if _, maintenance := get(storage, "maintenance"); maintenance != nil {

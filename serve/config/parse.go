@@ -18,6 +18,7 @@ type parser struct {
 	from     map[node]string // The variable that a key or value comes from.
 	errors   []Problem
 	warnings []Problem
+	apart    bool // It is for who does not serve.
 }
 
 func (p *parser) where(n node) string {
@@ -37,7 +38,11 @@ func (p *parser) document(file []byte) node {
 	empty := &yaml.Node{Kind: yaml.MappingNode}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(file, &doc); err != nil {
-		p.errors = append(p.errors, Problem{p.name, strings.TrimPrefix(err.Error(), "yaml: ")})
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		if strings.Contains(text, "cannot start any token") && strings.Contains(string(file), ": @") {
+			text += `; a value that begins with @ needs quotes: "@daily"`
+		}
+		p.errors = append(p.errors, Problem{p.name, text})
 		return empty
 	}
 	if doc.Kind == 0 || isNull(doc.Content[0]) {
