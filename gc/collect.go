@@ -68,6 +68,8 @@ const (
 
 // Report says what a run did, or of a plan what it would do.
 type Report struct {
+	// Older is Options.Older, which a configuration may have decided.
+	Older time.Duration `json:"older"`
 	// Before is all data there was.
 	Before Count `json:"before"`
 	// Removed says by kind what went. Bytes are those of data and litter.

@@ -108,6 +108,7 @@ func (k *keeper) collect(ctx context.Context, r CollectRequest, progress func(gc
 		o.Approve = k.approve
 	}
 	report, err := k.store.Collect(ctx, o, r.Dry)
+	report.Older = o.Older
 	return report, ended(ctx, err)
 }
 
