@@ -102,6 +102,7 @@ Long flags work with one dash or two.
 		newPrune(env, runPrune),
 		newRm(env, runRm),
 		newUndo(env, runUndo),
+		newGC(env, runGC),
 		newServe(env, runServe),
 		newLogin(env, runLogin),
 		newLogout(env, runLogout),

@@ -1,0 +1,154 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/regctl/regctl/serve"
+	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/meta"
+	"github.com/regctl/regctl/serve/storage"
+	"github.com/regctl/regctl/serve/storage/file"
+)
+
+// localOptions say which store on this machine a command works on.
+type localOptions struct {
+	Data   string
+	Config string
+}
+
+// localHelp is which one that is.
+const localHelp = `The store is --data, else $REGCTL_DATA, else storage.filesystem.rootdirectory of
+the config file, else /var/lib/registry if a registry is there, else
+~/.local/share/regctl. The config file is the argument, else --config, else
+$REGISTRY_CONFIGURATION_PATH; of it only storage and gc matter here.`
+
+// add adds the flags to a command that takes a config file as its argument, as
+// that of registry:2 does.
+func (o *localOptions) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.Data, "data", "", "the store in `DIR`")
+	cmd.Flags().StringVar(&o.Config, "config", "", "the store that the config file `FILE` names")
+	_ = cmd.MarkFlagDirname("data") // Neither can fail: the flags were added a moment ago.
+	_ = cmd.MarkFlagFilename("config", "yml", "yaml")
+	cmd.Args = atMost(1)
+	cmd.ValidArgsFunction = cobra.FixedCompletions([]cobra.Completion{"yml", "yaml"}, cobra.ShellCompDirectiveFilterFileExt)
+}
+
+// read takes the argument, and refuses flags without a value: with one, "$DIR"
+// may have been meant to name another store than what is found without.
+func (o *localOptions) read(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		if o.Config != "" && o.Config != args[0] {
+			return usagef("two config files, %s and %s; leave one", o.Config, args[0])
+		}
+		if o.Config = args[0]; o.Config == "" {
+			return usagef("the name of the config file is empty")
+		}
+	}
+	return noneEmpty(cmd.Flags(), "data", "config")
+}
+
+// openLocal finds the store and opens it for upkeep: here, or in the server
+// that has it. Command is what to type, such as "regctl gc".
+func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (serve.Upkeep, config.Place, error) {
+	c, err := e.localConfig(o)
+	if err != nil {
+		return nil, config.Place{}, err
+	}
+	place, err := e.localStore(o, c, command)
+	if err != nil {
+		return nil, place, err
+	}
+	parts := serve.UpkeepParts{Dir: place.Path, Config: c, Now: e.Now, After: e.After}
+	if e.verbose {
+		parts.Log, _ = newLoggers(e.Stderr, config.Log{Level: "debug"})
+	}
+	u, err := serve.OpenUpkeep(ctx, parts)
+	if err != nil {
+		return nil, place, e.cannotUpkeep(err, place, command)
+	}
+	return u, place, nil
+}
+
+// localConfig reads what a config file and variables say about the store.
+// Their warnings are those of `regctl serve`: they are about the server.
+func (e *Env) localConfig(o *localOptions) (*config.Config, error) {
+	name, raw, err := e.configFile(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := config.ParseStore(name, raw, e.Environ)
+	if err != nil {
+		return nil, &ExitError{exitUsage, err}
+	}
+	return c, nil
+}
+
+// localStore finds a store that is there.
+func (e *Env) localStore(o *localOptions, c *config.Config, command string) (config.Place, error) {
+	if c.Storage.InMemory && o.Data == "" {
+		return config.Place{}, usagef("this configuration keeps the store in memory: there is nothing on disk; name a store: %s --data DIR", command)
+	}
+	denied := map[string]bool{}
+	stat := func(name string) (fs.FileInfo, error) {
+		info, err := os.Stat(name)
+		denied[name] = errors.Is(err, fs.ErrPermission)
+		return info, err
+	}
+	place, looked := config.FindStore(o.Data, c, e.Getenv, stat)
+	if !place.Found {
+		lines := make([]string, len(looked))
+		for i, p := range looked {
+			lines[i] = fmt.Sprintf("\n  %s (%s)", p.Path, p.From)
+			if denied[filepath.Join(p.Path, "docker", "registry", "v2")] {
+				lines[i] = fmt.Sprintf("\n  %s (%s): permission denied", p.Path, p.From)
+			}
+		}
+		return config.Place{}, usagef("no registry found; looked in%s\nName it: %s --data DIR, or %s CONFIG.yml", strings.Join(lines, ""), command, command)
+	}
+	var err error
+	place.Path, err = filepath.Abs(place.Path)
+	return place, err
+}
+
+// cannotUpkeep gives an error of [serve.OpenUpkeep], or of what it opened, its
+// exit status, and what to try next.
+func (e *Env) cannotUpkeep(err error, place config.Place, command string) error {
+	var held *file.HeldError
+	locked := func(text string) error { return &ExitError{exitLocked, &hinted{err, text}} }
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, serve.ErrForeignWriter):
+		return locked(err.Error() + ". If it is stopped: " + command + " --offline. With regctl serve in its place, no stop is needed")
+	case errors.As(err, &held):
+		return locked(err.Error() + heldHint(held, command))
+	case errors.Is(err, serve.ErrRunning):
+		return locked(err.Error() + "; try again when it is over")
+	case errors.Is(err, serve.ErrStopping):
+		return locked(err.Error() + ", which leaves the rest to the next run: " + command)
+	case errors.Is(err, meta.ErrForeign):
+		return &ExitError{exitLocked, err}
+	case errors.Is(err, storage.ErrReadOnly), errors.Is(err, fs.ErrPermission):
+		return locked(err.Error() + "; run it as who owns " + e.tilde(place.Path))
+	case errors.Is(err, errors.ErrUnsupported):
+		return &ExitError{exitFailed, &hinted{err, command + " works on Linux and macOS; run it where the store is"}}
+	}
+	return err
+}
+
+// heldHint is what to do about a process that has the store and cannot be
+// asked.
+func heldHint(held *file.HeldError, command string) string {
+	if host, err := os.Hostname(); err == nil && held.Host != "" && held.Host != host {
+		return "; run " + command + " there, where it can be asked"
+	}
+	return ", which does not answer; try again when it has started or ended"
+}
