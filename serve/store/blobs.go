@@ -22,7 +22,7 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d oci.Digest) (oci.De
 	defer s.blobs.RLock(string(d))()
 	r := s.meta.Open(repo)
 	defer r.Close()
-	_, info, err := s.statMember(ctx, r, d)
+	_, info, err := s.touchMember(ctx, r, d)
 	return oci.Descriptor{Digest: d, Size: info.Size}, translate(err, oci.BlobUnknown, at(repo, d))
 }
 
@@ -34,22 +34,53 @@ func (s *Store) Blob(ctx context.Context, repo string, d oci.Digest) (oci.BlobRe
 	defer s.blobs.RLock(string(d))()
 	r := s.meta.Open(repo)
 	defer r.Close()
+	for {
+		epoch := s.leases.touch(repo, d)
+		b, err := s.openMember(ctx, r, d)
+		if err == nil && s.leases.changed(epoch) {
+			err = b.Close()
+			if err == nil {
+				continue
+			}
+		}
+		return b, translate(err, oci.BlobUnknown, at(repo, d))
+	}
+}
+
+func (s *Store) openMember(ctx context.Context, r *meta.Repo, d oci.Digest) (oci.BlobReader, error) {
 	content, err := r.Blob(ctx, d)
 	if err != nil {
-		return oci.BlobReader{}, translate(err, oci.BlobUnknown, at(repo, d))
+		return oci.BlobReader{}, err
 	}
+	s.leases.touch("", content)
 	f, info, err := s.backend.Open(ctx, meta.BlobKey(content))
 	if err != nil {
-		return oci.BlobReader{}, translate(err, oci.BlobUnknown, at(repo, d))
+		return oci.BlobReader{}, err
 	}
 	if isTorn(content, info) {
-		return oci.BlobReader{}, errors.Join(translate(fs.ErrNotExist, oci.BlobUnknown, at(repo, d)), f.Close())
+		return oci.BlobReader{}, errors.Join(fs.ErrNotExist, f.Close())
 	}
 	return oci.BlobReader{
 		ReadSeekCloser: f,
 		Descriptor:     oci.Descriptor{Digest: d, Size: info.Size},
 		ModTime:        info.ModTime,
 	}, nil
+}
+
+// touchMember is statMember for who tells somebody that the blob is there.
+func (s *Store) touchMember(ctx context.Context, r *meta.Repo, d oci.Digest) (oci.Digest, storage.Info, error) {
+	for {
+		epoch := s.leases.touch(r.Name(), d)
+		content, err := r.Blob(ctx, d)
+		if err != nil {
+			return "", storage.Info{}, err
+		}
+		s.leases.touch("", content)
+		content, info, err := s.statMember(ctx, r, d)
+		if err != nil || !s.leases.changed(epoch) {
+			return content, info, err
+		}
+	}
 }
 
 // statMember looks for a blob in a repository, its link and its bytes.
@@ -100,13 +131,17 @@ func (s *Store) mount(ctx context.Context, repo, from string, d oci.Digest) (boo
 			return false, err
 		}
 	}
+	defer s.call()()
 	defer s.blobs.Lock(string(d))()
+	defer s.leases.pin("", d)()
+	defer s.leases.pin(repo, d)()
 	if held, err := s.isMember(ctx, repo, d); err != nil || held {
 		return held, err
 	}
 	if from == "" {
 		return false, nil
 	}
+	defer s.leases.pin(from, d)()
 	if held, err := s.isMember(ctx, from, d); err != nil || !held {
 		return false, err
 	}

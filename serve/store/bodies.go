@@ -31,6 +31,12 @@ func (b *bodies) get(d oci.Digest) ([]byte, bool) {
 	return b.lru.Get(d)
 }
 
+func (b *bodies) remove(d oci.Digest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lru.Remove(d)
+}
+
 func (b *bodies) add(d oci.Digest, raw []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -21,8 +21,20 @@ func (s *Store) Resolve(ctx context.Context, repo, ref string) (oci.Descriptor, 
 		return oci.Descriptor{}, err
 	}
 	defer r.Close()
-	f, err := r.Manifest(ctx, d)
+	f, err := s.touchManifest(ctx, r, d)
 	return describe(d, f), translate(err, oci.ManifestUnknown, repo+"@"+string(d))
+}
+
+// touchManifest looks for a manifest for who tells somebody that it is there.
+// With the manifest all that it names stays: see collection.
+func (s *Store) touchManifest(ctx context.Context, r *meta.Repo, d oci.Digest) (meta.Manifest, error) {
+	for {
+		epoch := s.leases.touch(r.Name(), d)
+		f, err := r.Manifest(ctx, d)
+		if err != nil || !s.leases.changed(epoch) {
+			return f, err
+		}
+	}
 }
 
 // Manifest implements [oci.Reader].
@@ -32,7 +44,7 @@ func (s *Store) Manifest(ctx context.Context, repo, ref string) (oci.Manifest, e
 		return oci.Manifest{}, err
 	}
 	defer r.Close()
-	f, err := r.Manifest(ctx, d)
+	f, err := s.touchManifest(ctx, r, d)
 	if err != nil {
 		return oci.Manifest{}, translate(err, oci.ManifestUnknown, at(repo, d))
 	}
@@ -83,11 +95,15 @@ func (s *Store) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.De
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
+	defer s.call()()
 	defer s.blobs.Lock(string(d))()
 	r := s.meta.Open(repo)
 	defer r.Close()
-	defer r.Pin(d, slices.DeleteFunc(g.Digests(), func(n oci.Digest) bool { return n == d }))()
-	if err := s.checkBlobs(ctx, r, g); err != nil {
+	names := slices.DeleteFunc(g.Digests(), func(n oci.Digest) bool { return n == d })
+	defer r.Pin(d, names)()
+	pins := s.pinPush(repo, d, names, g.Subject)
+	defer pins.release()
+	if err := s.checkBlobs(ctx, r, g, pins); err != nil {
 		return oci.Descriptor{}, err
 	}
 	if err := s.mayMove(ctx, r, d, p); err != nil {
@@ -160,15 +176,46 @@ func checkPut(repo string, p oci.Put) (oci.Digest, *oci.Graph, error) {
 	return d, g, err
 }
 
+// pins are all that a push holds.
+type pins struct {
+	leases   *leases
+	releases []func()
+}
+
+func (p *pins) add(repo string, d oci.Digest) { p.releases = append(p.releases, p.leases.pin(repo, d)) }
+
+func (p *pins) release() {
+	for _, f := range p.releases {
+		f()
+	}
+}
+
+// pinPush pins a manifest, what it names and its subject.
+func (s *Store) pinPush(repo string, d oci.Digest, names []oci.Digest, subject *oci.Descriptor) *pins {
+	p := &pins{leases: s.leases}
+	p.add(repo, "") // Its tags.
+	for _, n := range append([]oci.Digest{d}, names...) {
+		p.add(repo, n)
+		p.add("", n)
+	}
+	if subject != nil {
+		p.add(repo, subject.Digest)
+	}
+	return p
+}
+
 // checkBlobs makes sure that all blobs of a manifest are members of the
 // repository, bytes and all. Children of an index may be missing: it is sparse.
-func (s *Store) checkBlobs(ctx context.Context, r *meta.Repo, g *oci.Graph) error {
+func (s *Store) checkBlobs(ctx context.Context, r *meta.Repo, g *oci.Graph, pins *pins) error {
 	if s.sparse {
 		return nil
 	}
 	for _, b := range g.Blobs() {
-		_, _, err := s.statMember(ctx, r, b.Digest)
+		content, _, err := s.touchMember(ctx, r, b.Digest)
 		if err == nil {
+			if content != b.Digest {
+				pins.add("", content)
+			}
 			continue
 		}
 		if errors.Is(err, fs.ErrNotExist) {

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -31,6 +32,16 @@ type Options struct {
 	// SparseImages accepts images whose blobs are not all in the repository.
 	// Indexes may always be sparse.
 	SparseImages bool
+
+	// Since is when this server began: what is older counts as touched then,
+	// for nobody knows what was answered before. Zero: nobody was served.
+	Since time.Time
+	// Lease is for how long at least what was touched stays in any run of
+	// [Store.Collect]. Zero: for as long as that run's Older.
+	Lease time.Duration
+	Now   func() time.Time // Default: time.Now.
+	// NoCatalogue is for who serves nobody: see [meta.Options].
+	NoCatalogue bool
 }
 
 // Store is an [oci.Registry] that keeps what it is given in a
@@ -41,6 +52,10 @@ type Store struct {
 	log     *slog.Logger
 	sparse  bool
 	bodies  *bodies
+	leases  *leases
+	since   time.Time
+	lease   time.Duration
+	now     func() time.Time
 	details *lru.Cache[oci.Digest, detail]
 	seen    *lru.Cache[oci.Digest, string] // A repository that a blob was a member of: where to look first.
 
@@ -48,8 +63,11 @@ type Store struct {
 	// and removal. It is taken before a repository is opened, never after.
 	blobs meta.Locks
 
+	collecting sync.Mutex // Held while a collection is under way.
+
 	mu       sync.Mutex
 	sessions map[string]*session
+	calls    map[*call]struct{} // Those under way that may have scratch.
 }
 
 var _ oci.Registry = (*Store)(nil)
@@ -63,7 +81,10 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Store, error) {
 	if o.Bodies == 0 {
 		o.Bodies = 16 << 20
 	}
-	m, err := meta.New(ctx, b, meta.Options{Log: o.Log, Budget: o.Budget})
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	m, err := meta.New(ctx, b, meta.Options{Log: o.Log, Budget: o.Budget, NoCatalogue: o.NoCatalogue})
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +98,8 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Store, error) {
 	}
 	return &Store{
 		backend: b, meta: m, log: o.Log, sparse: o.SparseImages, bodies: newBodies(o.Bodies),
-		details: details, seen: seen, sessions: map[string]*session{},
+		details: details, seen: seen, sessions: map[string]*session{}, calls: map[*call]struct{}{},
+		leases: newLeases(o.Now, max(o.Lease, usualLease)), since: o.Since, lease: o.Lease, now: o.Now,
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
@@ -38,7 +39,11 @@ var (
 // can be lost.
 type session struct {
 	repo, id, key string
-	handles       int // Guarded by Store.mu. While there are any, the session stays.
+	began         time.Time // Zero: not known, it was found on disk.
+
+	// Guarded by Store.mu.
+	handles int       // While there are any, the session stays.
+	last    time.Time // When the latest handle was taken or given back.
 
 	mu        sync.Mutex
 	writer    *upload // The handle that has claimed it.
@@ -98,7 +103,8 @@ func (s *Store) Upload(ctx context.Context, repo, id string, o oci.UploadOptions
 // again after a restart.
 func (s *Store) begin(ctx context.Context, repo string, a digest.Algorithm) (*upload, error) {
 	id := uuid.NewString()
-	on := &session{repo: repo, id: id, key: meta.UploadKey(repo, id), algorithm: a, hash: a.Hash()}
+	on := &session{repo: repo, id: id, key: meta.UploadKey(repo, id), began: s.now(), algorithm: a, hash: a.Hash()}
+	s.leases.touch("", uploadLease(on.key))
 	out, err := s.backend.Create(context.WithoutCancel(ctx), on.key, 0)
 	if err != nil {
 		return nil, translate(err, oci.Unknown, "begin an upload to "+repo)
@@ -106,7 +112,7 @@ func (s *Store) begin(ctx context.Context, repo string, a digest.Algorithm) (*up
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remember(on)
-	on.handles++
+	s.take(on)
 	return &upload{s: s, on: on, out: out}, nil
 }
 
@@ -116,10 +122,11 @@ func (s *Store) find(ctx context.Context, repo, id string) (*session, error) {
 	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
 		return nil, unknownUpload(repo, id, nil)
 	}
+	key := meta.UploadKey(repo, id)
+	s.leases.touch("", uploadLease(key))
 	if on := s.known(repo, id); on != nil {
 		return on, nil
 	}
-	key := meta.UploadKey(repo, id)
 	info, err := s.backend.Stat(ctx, key)
 	if err == nil && info.Dir {
 		err = fs.ErrNotExist
@@ -137,7 +144,7 @@ func (s *Store) find(ctx context.Context, repo, id string) (*session, error) {
 		on = &session{repo: repo, id: id, key: key, size: info.Size}
 		s.remember(on)
 	}
-	on.handles++
+	s.take(on)
 	return on, nil
 }
 
@@ -148,8 +155,14 @@ func (s *Store) known(repo, id string) *session {
 	if on == nil || on.repo != repo || on.isOver() { // Then there is nothing on disk, either.
 		return nil
 	}
-	on.handles++
+	s.take(on)
 	return on
+}
+
+// take takes a handle. The caller holds s.mu.
+func (s *Store) take(on *session) {
+	on.handles++
+	on.last = s.now()
 }
 
 func (on *session) isOver() bool {
@@ -165,15 +178,94 @@ func unknownUpload(repo, id string, err error) error {
 // remember keeps a session, in the place of one that nobody has a handle on
 // if there are many. The caller holds s.mu.
 func (s *Store) remember(on *session) {
+	const asked = 64 // Of so many the one goes that was used longest ago.
 	if len(s.sessions) >= idle {
-		for id, other := range s.sessions {
-			if other.handles == 0 {
-				delete(s.sessions, id)
+		var oldest *session
+		n := 0
+		for _, other := range s.sessions {
+			if other.handles == 0 && (oldest == nil || other.last.Before(oldest.last)) {
+				oldest = other
+			}
+			if n++; n >= asked && oldest != nil {
 				break
 			}
 		}
+		if oldest != nil {
+			delete(s.sessions, oldest.id)
+		}
 	}
 	s.sessions[on.id] = on
+}
+
+// uploadLease is what leases know an upload by.
+func uploadLease(key string) oci.Digest { return oci.Digest(key) }
+
+// uploading tells by repository since when what was touched is needed by
+// uploads that go on: those with a handle, or without one for less than lease.
+func (s *Store) uploading(lease time.Duration) map[string]time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, now := map[string]time.Time{}, s.now()
+	for _, on := range s.sessions {
+		if on.handles == 0 && (on.isOver() || now.Sub(on.last) >= lease) {
+			continue
+		}
+		var since time.Time
+		if !on.began.IsZero() {
+			since = on.began.Add(-lease)
+		}
+		if other, ok := found[on.repo]; !ok || since.Before(other) {
+			found[on.repo] = since
+		}
+	}
+	return found
+}
+
+// endIdle ends the session of an upload that is to be removed. False: a
+// request has a handle on it.
+func (s *Store) endIdle(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, on := range s.sessions {
+		if on.key != key {
+			continue
+		}
+		if on.handles > 0 {
+			return false
+		}
+		delete(s.sessions, id)
+	}
+	return true
+}
+
+// call is a call under way that may have scratch.
+type call struct{ began time.Time }
+
+// call notes that a call is under way until the function returned is called.
+func (s *Store) call() (end func()) {
+	c := &call{began: s.now()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls[c] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.calls, c)
+	}
+}
+
+// mayBeInUse tells whether scratch that was changed at a time may be that of a
+// call under way, on a disk whose clock may be behind.
+func (s *Store) mayBeInUse(changed time.Time) bool {
+	const behind = time.Hour
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.calls {
+		if changed.After(c.began.Add(-behind)) {
+			return true
+		}
+	}
+	return false
 }
 
 // letGo gives a handle back, and forgets a session that is over or of which
@@ -185,6 +277,7 @@ func (s *Store) letGo(on *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	on.handles--
+	on.last = s.now()
 	if s.sessions[on.id] == on && over && on.handles == 0 {
 		delete(s.sessions, on.id)
 	}
@@ -365,9 +458,12 @@ func (u *upload) publish(ctx context.Context, d oci.Digest) error {
 	if err != nil {
 		return err
 	}
+	defer u.s.call()()
 	defer u.s.blobs.Lock(string(d))()
 	r := u.s.meta.Open(u.on.repo)
 	defer r.Close()
+	defer u.s.leases.pin("", d)()
+	defer u.s.leases.pin(u.on.repo, d)()
 	return r.AddBlob(ctx, d, u.out)
 }
 

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/gc"
+	"github.com/regctl/regctl/serve/meta"
+)
+
+// Data implements [gc.Source].
+func (c *collection) Data(ctx context.Context) iter.Seq2[gc.Datum, error] {
+	return func(yield func(gc.Datum, error) bool) {
+		for d, err := range c.s.meta.ScanData(ctx, c.o.Jobs) {
+			if err != nil {
+				if !yield(gc.Datum{}, err) {
+					return
+				}
+				continue
+			}
+			if !yield(gc.Datum{Digest: d.Digest, Size: d.Size, Touched: c.touched("", d.Digest, d.Written)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Repos implements [gc.Source]. Records are asked last: what is removed
+// meanwhile was recorded before.
+func (c *collection) Repos(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		known := map[string]struct{}{}
+		for r, err := range c.s.meta.ScanRepos(ctx) {
+			if err == nil {
+				known[r.Name] = struct{}{}
+				c.noteAliases(r)
+			}
+			if !yield(r.Name, err) {
+				return
+			}
+		}
+	}
+}
+
+func (c *collection) noteAliases(r meta.RepoName) {
+	if len(r.Aliases) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.aliases[r.Name] = r.Aliases
+}
+
+// Repository implements [gc.Source].
+func (c *collection) Repository(ctx context.Context, name string) (*gc.Repository, error) {
+	scan, err := c.s.meta.ScanRepo(ctx, name, c.o.Jobs)
+	if err != nil {
+		return nil, fmt.Errorf("read repository %s: %w", name, err)
+	}
+	r := &gc.Repository{Name: name}
+	c.doubtAliases(r)
+	for _, err := range scan.Errs {
+		r.Doubts = append(r.Doubts, gc.Doubt{What: "repository " + name, Err: err, AnyData: true})
+	}
+	for _, t := range scan.Tags {
+		if t.Err != nil {
+			r.Doubts = append(r.Doubts, gc.Doubt{What: "tag " + t.Tag, Err: t.Err})
+			continue
+		}
+		r.Tags = append(r.Tags, gc.Pointer{Tag: t.Tag, Digest: t.Digest})
+	}
+	for _, f := range scan.Manifests {
+		if f.Err != nil {
+			r.Doubts = append(r.Doubts, doubt("manifest", f.Digest, f.Content, f.Err))
+			continue
+		}
+		r.Manifests = append(r.Manifests, gc.Manifest{
+			Digest: f.Digest, Content: f.Content, Touched: c.touched(name, f.Digest, f.Linked, f.Written),
+			Names: f.Names, Subject: f.Subject,
+		})
+	}
+	for _, b := range scan.Blobs {
+		if b.Err != nil {
+			r.Doubts = append(r.Doubts, doubt("blob link", b.Digest, b.Content, b.Err))
+			continue
+		}
+		r.Blobs = append(r.Blobs, gc.Membership{Digest: b.Digest, Content: b.Content, Touched: c.touched(name, b.Digest, b.Linked)})
+	}
+	return r, nil
+}
+
+// doubtAliases freezes a repository that has several names: what is removed by
+// one of them, memory still finds by the others.
+func (c *collection) doubtAliases(r *gc.Repository) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if others := c.aliases[r.Name]; len(others) > 0 {
+		r.Doubts = append(r.Doubts, gc.Doubt{
+			What: "repository " + r.Name,
+			Err:  errors.New("symbolic links lead to it from " + strings.Join(others, ", ")),
+		})
+	}
+}
+
+// doubt is about a link, or about what it leads to. A link that says nothing
+// leads to what it is named after, but for those that registry:2 makes for
+// another algorithm than its own.
+func doubt(what string, d, content oci.Digest, err error) gc.Doubt {
+	x := gc.Doubt{What: what + " " + string(d), Err: err, Digests: []oci.Digest{d}}
+	switch {
+	case content != "":
+		x.Digests = append(x.Digests, content)
+	case d.Algorithm() != digest.SHA256:
+		x.AnyData = true
+	}
+	return x
+}
+
+// Litter implements [gc.Source].
+func (c *collection) Litter(ctx context.Context) iter.Seq2[gc.Litter, error] {
+	return func(yield func(gc.Litter, error) bool) {
+		for l, err := range c.s.meta.ScanLitter(ctx) {
+			if !yield(gc.Litter{Kind: gc.Kind(l.Kind), Repo: l.Repo, Key: l.Key, Size: l.Size, Touched: l.Changed}, err) {
+				return
+			}
+		}
+	}
+}
