@@ -3,12 +3,15 @@ package commands
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve"
+	"github.com/regctl/regctl/serve/config"
 )
 
 type gcOptions struct {
@@ -134,16 +137,25 @@ func runGC(ctx context.Context, env *Env, o *gcOptions) error {
 	}
 	defer func() { _ = upkeep.Close() }() // What was removed is, and the end of the process lets go, too.
 	t := &gcTalk{env: env, o: o, store: place.Path, holder: upkeep.Holder()}
+	return t.collect(ctx, upkeep, request, f)
+}
+
+// collect asks for a collection, and tells how it goes and what came of it.
+func (t *gcTalk) collect(ctx context.Context, upkeep serve.Upkeep, request serve.CollectRequest, f format) error {
 	t.begin()
-	bar := newPhases(env, o.Quiet, gcPhases()...)
+	bar := newPhases(t.env, t.o.Quiet, gcPhases()...)
 	report, err := upkeep.Collect(ctx, request, func(p gc.Progress) { bar.at(string(p.Phase), int64(p.Done), int64(p.Total)) })
 	bar.end()
 	t.report = report
 	if err != nil {
 		t.broken()
-		return env.cannotUpkeep(err, place, "regctl gc")
+		return t.env.cannotUpkeep(err, config.Place{Path: t.store}, "regctl gc")
 	}
-	return t.finish(f)
+	if err := t.print(f); err != nil {
+		return err
+	}
+	t.end()
+	return t.status()
 }
 
 // gcPhases are the parts of a collection, and about how long each takes.
@@ -155,15 +167,13 @@ func gcPhases() []phase {
 	}
 }
 
-// finish prints what came of it, and tells the exit status.
-func (t *gcTalk) finish(f format) error {
-	if err := t.print(f); err != nil {
-		return err
-	}
-	t.end()
+// status is the exit status.
+func (t *gcTalk) status() error {
 	r := &t.report
 	removed, _ := totalOf(r.Removed)
 	switch {
+	case t.refused():
+		return &ExitError{Status: exitLocked}
 	case len(r.Frozen)+len(r.Doubts)+len(r.Failed) > 0:
 		return &ExitError{Status: exitSome}
 	case t.o.ExitCode && removed > 0:
@@ -171,6 +181,12 @@ func (t *gcTalk) finish(f format) error {
 	}
 	return nil
 }
+
+// refused tells that a run that is not dry would be refused: the plan of a dry
+// one is told all the same, and that it would be is among the doubts.
+func (t *gcTalk) refused() bool { return slices.ContainsFunc(t.report.Doubts, isRefusal) }
+
+func isRefusal(doubt string) bool { return strings.HasPrefix(doubt, serve.ErrForeignWriter.Error()) }
 
 // totalOf adds counts up.
 func totalOf[K comparable](counts map[K]gc.Count) (n int, bytes int64) {

@@ -41,35 +41,39 @@ func (t *gcTalk) end() {
 	if !t.o.Quiet {
 		t.env.say("%s", t.summary())
 	}
-	r := &t.report
-	for i, f := range r.Frozen {
-		if i == fewLines {
-			t.env.say("%d more repositories are left alone; all of them: -o json", len(r.Frozen)-i)
-			break
-		}
-		t.env.say("%s is left alone: %s", f.Repo, f.Why)
+	var frozen, doubts, failed []string
+	for _, f := range t.report.Frozen {
+		frozen = append(frozen, f.Repo+" is left alone: "+f.Why)
 	}
-	for i, d := range r.Doubts {
-		if i == fewLines {
-			t.env.say("%d more reasons; all of them: -o json", len(r.Doubts)-i)
-			break
+	for _, d := range t.report.Doubts {
+		if isRefusal(d) {
+			t.env.say("without --dry-run this is refused: %s", d)
+			continue
 		}
-		t.env.say("no data is removed: %s", d)
+		doubts = append(doubts, "no data is removed: "+d)
 	}
-	for i, f := range r.Failed {
-		if i == fewLines {
-			t.env.say("%d more could not be removed; all of them: -o json", len(r.Failed)-i)
-			break
-		}
-		t.env.say("%s is kept: %s", failedName(f), f.Why)
+	for _, f := range t.report.Failed {
+		failed = append(failed, failedName(f)+" is kept: "+f.Why)
 	}
-	if len(r.Frozen)+len(r.Doubts) > 0 {
+	t.some(frozen)
+	t.some(doubts)
+	t.some(failed)
+	if len(frozen)+len(doubts) > 0 {
 		t.env.say("to see what is wrong, and what can be mended: regctl check%s", t.o.flags())
 	}
 }
 
-// fewLines is how many lines of one sort are told.
-const fewLines = 20
+// some says the first of many lines.
+func (t *gcTalk) some(lines []string) {
+	const few = 20
+	for i, line := range lines {
+		if i == few {
+			t.env.say("and %d more; all of them: -o json", len(lines)-i)
+			return
+		}
+		t.env.say("%s", line)
+	}
+}
 
 // flags choose the same store again.
 func (o *localOptions) flags() string {
