@@ -2,7 +2,9 @@ package meta
 
 import (
 	"cmp"
+	"errors"
 	"hash/maphash"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -64,6 +66,29 @@ func (f *facet[K, V]) change(k K, load loader[V], do func(old V, had bool) (V, b
 	f.forget(k)
 	_, _, _ = f.fetch(k, load) // If it cannot be read now, the next one to ask will try.
 	return err
+}
+
+// hold calls do while k is neither read nor changed on disk by others.
+func (f *facet[K, V]) hold(k K, do func() error) error {
+	f.whole.RLock()
+	defer f.whole.RUnlock()
+	defer f.lock(k)()
+	return do()
+}
+
+// drop lets remove take k from the disk, whatever it was: unlike change, it
+// reads nothing. fs.ErrNotExist means that it was gone already.
+func (f *facet[K, V]) drop(k K, remove func() error) error {
+	return f.hold(k, func() error {
+		err := remove()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.forget(k)
+			return err
+		}
+		var none V
+		f.remember(k, none, false)
+		return err
+	})
 }
 
 // fetch returns the value of k and remembers it. The caller holds k's lock.

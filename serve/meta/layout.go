@@ -61,6 +61,7 @@ func uploadPrefix(repo string) string {
 
 func repoDir(repo string) string { return path.Join(repositories, repo) }
 
+func uploadDir(repo string) string                  { return path.Join(repoDir(repo), uploads) }
 func layerDir(repo string) string                   { return path.Join(repoDir(repo), layers) }
 func layerLink(repo string, d oci.Digest) string    { return linkIn(layerDir(repo), d) }
 func revisionDir(repo string) string                { return path.Join(repoDir(repo), manifests, "revisions") }

@@ -59,6 +59,9 @@ type Meta struct {
 	used   int64      // The cost of what is in recent.
 
 	locks Locks // See Repo.Pin.
+
+	unsynced unsynced
+	traces   traces
 }
 
 // Tag is where a tag points and since when.

@@ -62,7 +62,8 @@ type walk struct {
 type walked struct {
 	RepoName
 	real  string
-	plain bool // No symbolic link leads to it.
+	link  bool // It is a symbolic link.
+	plain bool // It is none, nor is what it is in.
 }
 
 func (w *walk) begin(ctx context.Context) error {
@@ -99,18 +100,20 @@ func (w *walk) visit(ctx context.Context, at walked) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		n++
 		if err != nil {
 			w.failed(key, err)
-			break
+			continue
 		}
-		n++
 		child := path.Join(key, e.Name)
 		switch {
 		case strings.HasPrefix(e.Name, "_"):
 			isRepo = isRepo || slices.Contains(parts, e.Name)
-			w.part(ctx, e, child)
+			w.part(e, child)
 		case e.Link && !e.Dir:
-			w.broken(ctx, child)
+			if err := w.m.followed(ctx, child); err != nil {
+				w.errs = append(w.errs, err)
+			}
 		case !e.Dir || slices.Contains(junk, e.Name):
 		default:
 			if err := w.below(ctx, at, e); err != nil {
@@ -118,7 +121,11 @@ func (w *walk) visit(ctx context.Context, at walked) error {
 			}
 		}
 	}
-	if n == 0 && at.Name != "" {
+	switch {
+	case n > 0:
+	case at.link:
+		w.errs = append(w.errs, fmt.Errorf("%s is a symbolic link to a directory with nothing in it, as if something is not mounted", key))
+	case at.plain && oci.CheckRepo(at.Name) == nil:
 		w.bare = append(w.bare, key)
 	}
 	if isRepo {
@@ -135,18 +142,12 @@ var parts = []string{manifests, layers, uploads}
 var junk = []string{"lost+found", ".snapshot", ".snapshots", ".zfs", "@eaDir", "#recycle", "#snapshot", ".Trash"}
 
 // part looks at a name that begins with "_".
-func (w *walk) part(ctx context.Context, e storage.Entry, key string) {
+func (w *walk) part(e storage.Entry, key string) {
 	switch {
 	case e.Dir && strings.HasSuffix(e.Name, deleted):
 		w.aside = append(w.aside, key)
 	case e.Link && slices.Contains(parts, e.Name):
 		w.errs = append(w.errs, fmt.Errorf("%s is a symbolic link: other repositories may share what is in it", key))
-	}
-}
-
-func (w *walk) broken(ctx context.Context, key string) {
-	if _, err := storage.Resolve(ctx, w.m.backend, key); err != nil {
-		w.errs = append(w.errs, fmt.Errorf("%s is a symbolic link that cannot be followed: %w", key, err))
 	}
 }
 
@@ -158,7 +159,7 @@ func (w *walk) below(ctx context.Context, at walked, e storage.Entry) error {
 			w.failed(path.Join(repositories, child.Name), err)
 			return nil
 		}
-		child.real, child.plain = real, false
+		child.real, child.link, child.plain = real, true, false
 	}
 	return w.visit(ctx, child)
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
+	"path"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,13 +23,13 @@ type RepoScan struct {
 	Tags      []TagScan
 	Manifests []ManifestScan
 	Blobs     []BlobScan
-	// Errs say what could not be listed, and what holds links but has a place
-	// where none is looked for: there may be more of everything.
+	// Errs say what could not be listed, or where there is a link that nothing
+	// is known to lead to: there may be more of everything.
 	Errs []error
 }
 
-// TagScan is a tag. Err says why it cannot be told where it points; the tag
-// need not be one that a client could use.
+// TagScan is a tag. Err says why it cannot be told where it points: it wraps
+// [ErrDamaged] if its link says nothing. A client need not be able to use it.
 type TagScan struct {
 	Tag    string
 	Digest oci.Digest
@@ -46,14 +49,15 @@ type ManifestScan struct {
 	MediaType string
 	Names     []oci.Digest
 	Subject   oci.Digest
-	// Err says why it cannot be told what it names: wraps [ErrDamaged] for a
+	// Err says why it cannot be told what it names: it wraps [ErrDamaged] for a
 	// link that is no digest, for bytes that are not those of Content, or are
 	// no manifest; [ErrMissing] if its bytes are not there.
 	Err error
 }
 
 // BlobScan is the membership of a blob. Whether its bytes are there is not
-// looked at. Err says why it cannot be told which they are.
+// looked at. Err says why it cannot be told which they are: it wraps
+// [ErrDamaged] if the link says nothing.
 type BlobScan struct {
 	Digest  oci.Digest // By the path of its link.
 	Content oci.Digest // What the link says: under which its bytes are kept.
@@ -73,22 +77,36 @@ func (m *Meta) ScanRepo(ctx context.Context, name string, jobs int) (*RepoScan, 
 	revisions := s.listLinks(ctx, revisionDir(name))
 	blobs := s.listLinks(ctx, layerDir(name))
 	s.Manifests, s.Blobs = make([]ManifestScan, len(revisions)), make([]BlobScan, len(blobs))
-	var group errgroup.Group
-	group.SetLimit(max(jobs, 1))
-	for i := range s.Tags {
-		group.Go(func() error { s.tag(ctx, &s.Tags[i]); return ctx.Err() })
-	}
-	for i, d := range revisions {
-		group.Go(func() error { s.manifest(ctx, d, &s.Manifests[i]); return ctx.Err() })
-	}
-	for i, d := range blobs {
-		group.Go(func() error { s.blob(ctx, d, &s.Blobs[i]); return ctx.Err() })
-	}
-	if err := group.Wait(); err != nil {
+	atOnce(ctx, len(s.Tags), jobs, func(i int) { s.tag(ctx, &s.Tags[i]) })
+	atOnce(ctx, len(revisions), jobs, func(i int) { s.manifest(ctx, revisions[i], &s.Manifests[i]) })
+	atOnce(ctx, len(blobs), jobs, func(i int) { s.blob(ctx, blobs[i], &s.Blobs[i]) })
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	s.dropAbsent()
-	return &s.RepoScan, ctx.Err()
+	return &s.RepoScan, nil
+}
+
+// atOnce calls do with 0 to n-1, jobs at a time, until ctx is done.
+func atOnce(ctx context.Context, n, jobs int, do func(i int)) {
+	const stride = 16 // More than one at a time costs less than the work itself.
+	var next atomic.Int64
+	var group errgroup.Group
+	for range min(max(jobs, 1), n/stride+1) {
+		group.Go(func() error {
+			for ctx.Err() == nil {
+				from := int(next.Add(stride)) - stride
+				if from >= n {
+					break
+				}
+				for i := from; i < min(from+stride, n); i++ {
+					do(i)
+				}
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // None of them fails.
 }
 
 type repoScan struct {
@@ -96,31 +114,81 @@ type repoScan struct {
 	RepoScan
 }
 
-func (s *repoScan) listTags(ctx context.Context) {
-	for e, err := range s.m.backend.List(ctx, tagsDir(s.Name)) {
-		switch {
-		case err != nil:
-			s.failed(tagsDir(s.Name), err)
-			return
-		case e.Dir:
-			s.Tags = append(s.Tags, TagScan{Tag: e.Name})
+// dirsIn yields the names of the directories in dir. A missing dir has none. A
+// symbolic link that cannot be followed is an error: nobody knows what is
+// behind it.
+func (m *Meta) dirsIn(ctx context.Context, dir string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for e, err := range m.backend.List(ctx, dir) {
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				err = fmt.Errorf("list %s: %w", dir, err)
+			} else if e.Link && !e.Dir {
+				err = m.followed(ctx, path.Join(dir, e.Name))
+			}
+			if (err != nil || e.Dir) && !yield(e.Name, err) {
+				return
+			}
 		}
 	}
 }
 
+// followed returns an error if key is a symbolic link that leads nowhere.
+func (m *Meta) followed(ctx context.Context, key string) error {
+	if _, err := storage.Resolve(ctx, m.backend, key); err != nil {
+		return fmt.Errorf("%s is a symbolic link that cannot be followed: %w", key, err)
+	}
+	return nil
+}
+
+func (s *repoScan) failed(err error) { s.Errs = append(s.Errs, err) }
+
+func (s *repoScan) listTags(ctx context.Context) {
+	for _, err := range s.m.dirsIn(ctx, path.Dir(tagsDir(s.Name))) {
+		if err != nil { // What the tags and the revisions are in.
+			s.failed(err)
+		}
+	}
+	for tag, err := range s.m.dirsIn(ctx, tagsDir(s.Name)) {
+		if err != nil {
+			s.failed(err)
+			continue
+		}
+		s.Tags = append(s.Tags, TagScan{Tag: tag})
+	}
+}
+
+// listLinks returns the digests by which the links below dir are named.
 func (s *repoScan) listLinks(ctx context.Context, dir string) []oci.Digest {
 	var found []oci.Digest
-	err := s.m.linked(ctx, dir, func(d oci.Digest) error {
-		found = append(found, d)
-		return ctx.Err()
-	})
-	s.failed(dir, err)
+	for alg, err := range s.m.dirsIn(ctx, dir) {
+		if err != nil {
+			s.failed(err)
+			continue
+		}
+		for hex, err := range s.m.dirsIn(ctx, path.Join(dir, alg)) {
+			if err != nil {
+				s.failed(err)
+				continue
+			}
+			d, err := oci.ParseDigest(alg + ":" + hex)
+			if err != nil {
+				s.stray(ctx, path.Join(dir, alg, hex, "link"))
+				continue
+			}
+			found = append(found, d)
+		}
+	}
 	return found
 }
 
-func (s *repoScan) failed(dir string, err error) {
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.Errs = append(s.Errs, fmt.Errorf("list %s: %w", dir, err))
+// stray looks at the place of a link whose path is no digest. Nobody can ask
+// for it, but if it says one, it may be the only one to say so.
+func (s *repoScan) stray(ctx context.Context, key string) {
+	if d, _, err := s.m.readLink(ctx, key); err == nil {
+		s.failed(fmt.Errorf("%s links %s, where no link is looked for", key, d))
 	}
 }
 
@@ -132,52 +200,63 @@ func (s *repoScan) tag(ctx context.Context, t *TagScan) {
 func (s *repoScan) blob(ctx context.Context, d oci.Digest, b *BlobScan) {
 	content, info, err := s.m.readLink(ctx, layerLink(s.Name, d))
 	*b = BlobScan{Digest: d, Content: content, Linked: info.ModTime, Err: damage(err)}
+	if content == d {
+		b.Content = d // One string for both.
+	}
 }
 
-func (s *repoScan) manifest(ctx context.Context, d oci.Digest, out *ManifestScan) {
+func (s *repoScan) manifest(ctx context.Context, d oci.Digest, f *ManifestScan) {
 	content, info, err := s.m.readLink(ctx, revisionLink(s.Name, d))
-	*out = ManifestScan{Digest: d, Content: content, Linked: info.ModTime, Err: damage(err)}
+	*f = ManifestScan{Digest: d, Content: content, Linked: info.ModTime, Err: damage(err)}
 	if err != nil {
 		return
 	}
+	if content == d {
+		f.Content = d
+	}
 	raw, data, err := storage.Get(ctx, s.m.backend, BlobKey(content), oci.MaxManifest)
-	out.Written, out.Size = data.ModTime, data.Size
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		out.Err = fmt.Errorf("bytes of manifest %s: %w", content, ErrMissing)
-		return
-	case err != nil:
-		out.Err = damage(err)
+	f.Written, f.Size = data.ModTime, data.Size
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrMissing // And not its link.
+		}
+		f.Err = fmt.Errorf("bytes of manifest %s: %w", content, damage(err))
 		return
 	}
+	f.describe(raw)
+}
+
+// describe tells what raw is, as [Repo.Manifest] does.
+func (f *ManifestScan) describe(raw []byte) {
 	if g, err := oci.ParseManifest("", raw); err == nil {
-		out.MediaType, out.Names = g.MediaType, g.Digests()
+		f.MediaType, f.Names = g.MediaType, g.Digests()
 		if g.Subject != nil {
-			out.Subject = g.Subject.Digest
+			f.Subject = g.Subject.Digest
 		}
 	} else {
-		out.MediaType, out.Names = oci.MediaTypeOf(raw), oci.DigestsIn(raw)
-		if out.MediaType == "" {
-			out.Err = fmt.Errorf("manifest %s: %w: %w", content, ErrDamaged, err)
+		f.MediaType, f.Names = oci.MediaTypeOf(raw), oci.DigestsIn(raw)
+		if f.MediaType == "" {
+			f.Err = fmt.Errorf("manifest %s: %w: %w", f.Content, ErrDamaged, err)
 		}
 	}
-	if content.Algorithm().FromBytes(raw) != content {
-		out.Err = fmt.Errorf("manifest %s: %w: its %d bytes are others", content, ErrDamaged, len(raw))
+	if f.Content.Algorithm().FromBytes(raw) != f.Content {
+		f.Err = fmt.Errorf("manifest %s: %w: the %d bytes kept are not its own", f.Content, ErrDamaged, len(raw))
 	}
 }
 
-// damage says of an error of reading what it means. fs.ErrNotExist stays.
-func damage(err error) error {
-	if errors.Is(err, storage.ErrTooLarge) || errors.Is(err, fs.ErrInvalid) {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	return err
-}
-
-// dropAbsent drops what has a directory, but no link in it.
+// dropAbsent drops what has a directory, but no link in it. A trace of it
+// stays; those of tags are found anyway.
 func (s *repoScan) dropAbsent() {
-	gone := func(err error) bool { return errors.Is(err, fs.ErrNotExist) }
-	s.Tags = slices.DeleteFunc(s.Tags, func(t TagScan) bool { return gone(t.Err) })
-	s.Manifests = slices.DeleteFunc(s.Manifests, func(f ManifestScan) bool { return gone(f.Err) })
-	s.Blobs = slices.DeleteFunc(s.Blobs, func(b BlobScan) bool { return gone(b.Err) })
+	absent := func(link string, err error) bool {
+		if !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+		if link != "" {
+			s.m.traces.add(s.Name, path.Dir(link))
+		}
+		return true
+	}
+	s.Tags = slices.DeleteFunc(s.Tags, func(t TagScan) bool { return absent("", t.Err) })
+	s.Manifests = slices.DeleteFunc(s.Manifests, func(f ManifestScan) bool { return absent(revisionLink(s.Name, f.Digest), f.Err) })
+	s.Blobs = slices.DeleteFunc(s.Blobs, func(b BlobScan) bool { return absent(layerLink(s.Name, b.Digest), b.Err) })
 }

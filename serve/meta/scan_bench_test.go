@@ -1,0 +1,107 @@
+package meta
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/regctl/regctl/serve/storage"
+	"github.com/regctl/regctl/serve/storage/file"
+)
+
+// bigStore fills a directory as pushes of images do, with tiny blobs.
+func bigStore(b *testing.B, repos, images int) storage.Backend {
+	b.Helper()
+	root := b.TempDir()
+	s, err := file.Open(root, file.Options{NoSync: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for r := range repos {
+		repo := fmt.Sprintf("team%d/app%d", r%10, r)
+		base := blob(b, s, repo, fmt.Sprintf("base of %d", r%20))
+		for i := range images {
+			image(b, s, repo, fmt.Sprintf("v%d", i), base, blob(b, s, repo, fmt.Sprintf("%s %d", repo, i)))
+		}
+	}
+	return s
+}
+
+// blob puts a blob into a repository, as registry:2 lays it out.
+func blob(t testing.TB, s storage.Backend, repo, data string) digest.Digest {
+	t.Helper()
+	d := digest.FromString(data)
+	put(t, s, BlobKey(d), data)
+	put(t, s, layerLink(repo, d), string(d))
+	return d
+}
+
+// image puts an image with such a tag into a repository.
+func image(t testing.TB, s storage.Backend, repo, tag string, layers ...digest.Digest) digest.Digest {
+	t.Helper()
+	config := blob(t, s, repo, `{"architecture":"amd64","os":"linux","created":"`+repo+tag+`"}`)
+	const descriptor = `{"mediaType":"application/vnd.oci.image.%s","digest":"%s","size":%d}`
+	var list string
+	for i, d := range layers {
+		if i > 0 {
+			list += ","
+		}
+		list += fmt.Sprintf(descriptor, "layer.v1.tar+gzip", d, 1000)
+	}
+	raw := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":`+descriptor+`,"layers":[%s]}`, "config.v1+json", config, 100, list)
+	d := digest.FromString(raw)
+	put(t, s, BlobKey(d), raw)
+	put(t, s, revisionLink(repo, d), string(d))
+	put(t, s, tagIndexLink(repo, tag, d), string(d))
+	put(t, s, tagLink(repo, tag), string(d))
+	return d
+}
+
+func BenchmarkScan(b *testing.B) {
+	for _, c := range []struct{ repos, images int }{{200, 50}, {1, 20_000}} {
+		s := bigStore(b, c.repos, c.images)
+		m, err := New(b.Context(), s, Options{NoCatalogue: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for name, scan := range map[string]func(ctx context.Context) int{
+			"repos":  func(ctx context.Context) int { return scanAll(b, m) },
+			"data":   func(ctx context.Context) int { return count(b, m.ScanData(ctx, 2)) },
+			"litter": func(ctx context.Context) int { return count(b, m.ScanLitter(ctx)) + 1 },
+		} {
+			b.Run(fmt.Sprintf("%dx%d/%s", c.repos, c.images, name), func(b *testing.B) {
+				for b.Loop() {
+					if scan(b.Context()) == 0 {
+						b.Fatal("nothing found")
+					}
+				}
+			})
+		}
+	}
+}
+
+func scanAll(t testing.TB, m *Meta) (n int) {
+	for r, err := range m.ScanRepos(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := m.ScanRepo(t.Context(), r.Name, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(s.Manifests) + len(s.Tags) + len(s.Blobs)
+	}
+	return n
+}
+
+func count[T any](t testing.TB, all func(func(T, error) bool)) (n int) {
+	for _, err := range all {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
