@@ -51,8 +51,10 @@ type Parts struct {
 type Assembly struct {
 	listeners []net.Listener
 	server    Server
-	ends      []func() // Give back what was taken; the last one first.
-	busy      bool     // A request may still change the store.
+	locked    *file.Locked // Nil: the store is in memory.
+	upkeep    *upkeeping   // Nil: there is none.
+	ends      []func()     // Give back what was taken; the last one first.
+	busy      bool         // A request may still change the store.
 }
 
 // Assemble makes a registry of its parts: addresses, storage, store, what
@@ -61,6 +63,15 @@ type Assembly struct {
 // store), [meta.ErrForeign] (another product has it), [storage.ErrReadOnly],
 // those of [Listen], of the file system, and of ctx.
 func Assemble(ctx context.Context, p Parts) (*Assembly, error) {
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	if p.After == nil {
+		p.After = time.After
+	}
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
 	a := &Assembly{}
 	if err := a.assemble(ctx, p); err != nil {
 		a.Close()
@@ -99,6 +110,7 @@ func (a *Assembly) openStorage(ctx context.Context, p Parts) (storage.Backend, e
 	if err != nil {
 		return nil, err
 	}
+	a.locked = locked
 	a.keepLocked(locked)
 	return file.Open(p.Dir, file.Options{NoSync: p.Config.Storage.NoSync})
 }
@@ -116,14 +128,32 @@ func (a *Assembly) keepLocked(l *file.Locked) {
 func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend) (oci.Registry, error) {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Requests are drained after ctx.
 	a.atEnd(cancel)
-	s, err := store.New(background, b, store.Options{Log: p.Log, SparseImages: p.Config.Validation.SparseImages})
+	s, err := store.New(background, b, store.Options{
+		Log: p.Log, SparseImages: p.Config.Validation.SparseImages, Since: p.Now(), Now: p.Now,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Dir, err)
 	}
+	a.keepUp(ctx, p, s)
 	if !p.Config.Storage.Deletes {
 		return WithoutDeletes(s), nil
 	}
 	return s, nil
+}
+
+// keepUp begins the upkeep of s, and ends it before the store is let go of.
+func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
+	k := &keeper{store: s, rules: p.Config.GC, jobs: 1, now: p.Now}
+	a.upkeep = startUpkeeping(ctx, a.locked, k, clock{p.Now, p.After}, p.Log)
+	a.atEnd(func() {
+		if ended := a.upkeep.stop(); !ended {
+			a.busy = true
+			p.Log.LogAttrs(ctx, slog.LevelError, "a collection has not ended though it was cancelled; the store stays locked until the process ends")
+		}
+		if !a.busy {
+			a.upkeep.leave()
+		}
+	})
 }
 
 func newHandler(reg oci.Registry, p Parts) http.Handler {
@@ -171,6 +201,9 @@ func (a *Assembly) Addrs() []net.Addr {
 // process ends.
 func (a *Assembly) Serve(ctx context.Context) error {
 	defer a.Close()
+	if a.upkeep != nil {
+		defer context.AfterFunc(ctx, a.upkeep.quit)()
+	}
 	ended, err := a.server.serve(ctx, a.listeners)
 	if a.busy = !ended; a.busy && a.server.Log != nil {
 		a.server.Log.LogAttrs(ctx, slog.LevelError, "a request has not ended though it was cut; the store stays locked until the process ends")

@@ -53,7 +53,7 @@ func OpenUpkeep(ctx context.Context, p UpkeepParts) (Upkeep, error) {
 	var held *file.HeldError
 	switch {
 	case errors.As(err, &held):
-		return dialControl(ctx, p.Dir, held, err)
+		return dialControl(ctx, p.Dir, err)
 	case err != nil:
 		return nil, err
 	}
@@ -82,15 +82,11 @@ func (l *local) open(ctx context.Context, p UpkeepParts, locked *file.Locked) (e
 	}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.atEnd(func() error { cancel(); return nil })
-	s, err := store.New(background, backend, store.Options{Log: p.Log})
+	s, err := store.New(background, backend, store.Options{Log: p.Log, Now: p.Now, NoCatalogue: true})
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Dir, err)
 	}
-	kept, ok := any(s).(stores)
-	if !ok {
-		return errors.ErrUnsupported
-	}
-	l.keeper = keeper{store: kept, rules: p.Config.GC, jobs: allJobs(), now: p.Now, approve: l.foreign}
+	l.keeper = keeper{store: s, rules: p.Config.GC, jobs: allJobs(), now: p.Now, approve: l.foreign}
 	return nil
 }
 

@@ -80,6 +80,8 @@ type keeper struct {
 	mu      sync.Mutex
 	running string // What runs; "" if nothing does.
 	since   time.Time
+	idle    chan struct{} // Closed when what runs has ended.
+	closed  bool
 }
 
 // stores is a [store.Store] as its keeper sees it.
@@ -131,15 +133,39 @@ func (k *keeper) check(ctx context.Context, o store.CheckOptions, progress func(
 func (k *keeper) begin(what string) (end func(), err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.closed {
+		return nil, ErrStopping
+	}
 	if k.running != "" {
 		return nil, fmt.Errorf("%s %w since %s", k.running, ErrRunning, k.since.Format(time.DateTime))
 	}
-	k.running, k.since = what, k.now()
+	k.running, k.since, k.idle = what, k.now(), make(chan struct{})
 	return func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.running = ""
+		close(k.idle)
 	}, nil
+}
+
+// shut lets nothing run any more, and tells whether what runs ends within
+// limit. Its context is to be cancelled before.
+func (k *keeper) shut(limit time.Duration) bool {
+	k.mu.Lock()
+	k.closed = true
+	running, idle := k.running != "", k.idle
+	k.mu.Unlock()
+	if !running {
+		return true
+	}
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-idle:
+		return true
+	case <-late.C:
+		return false
+	}
 }
 
 // ended names what ended ctx, if that is why a run failed.
