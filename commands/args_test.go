@@ -241,7 +241,7 @@ func checkLines(t *testing.T, root *cobra.Command, indent, text string) (about [
 		if !strings.HasPrefix(line, indent) { // No example.
 			continue
 		}
-		for part := range strings.FieldsFuncSeq(line, func(r rune) bool { return strings.ContainsRune("|()", r) }) {
+		for part := range strings.FieldsFuncSeq(line, func(r rune) bool { return strings.ContainsRune("|()&", r) }) {
 			_, part, ok := strings.Cut(" "+strings.TrimSpace(part)+" ", " regctl ")
 			if !ok {
 				continue
