@@ -212,15 +212,30 @@ func (g *generated) garbage() (n int, bytes int64) {
 func (g *generated) wantCollected(tb testing.TB, dir string) {
 	tb.Helper()
 	left := dataOf(tb, dir)
+	var wrong problems
 	for d := range g.data {
 		if _, there := left[d]; there != g.live[d] {
-			tb.Errorf("data of %s is there: %v, want %v", d, there, g.live[d])
+			wrong.add("data of %s is there: %v, want %v", d, there, g.live[d])
 		}
 	}
 	for name, live := range g.links {
 		if _, err := os.Lstat(filepath.Join(dir, storeRoot, name)); (err == nil) != live {
-			tb.Errorf("%s: %v; of use: %v", name, err, live)
+			wrong.add("%s: %v; of use: %v", name, err, live)
 		}
+	}
+	wrong.tell(tb)
+}
+
+// problems are many of a kind.
+type problems []string
+
+func (p *problems) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
+
+// tell fails the test by some of them.
+func (p *problems) tell(tb testing.TB) {
+	tb.Helper()
+	if len(*p) > 0 {
+		tb.Errorf("%d problems:\n%s", len(*p), strings.Join((*p)[:min(len(*p), 5)], "\n"))
 	}
 }
 
