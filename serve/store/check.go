@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 
 	"github.com/regctl/regctl/client/oci"
 )
@@ -44,18 +43,19 @@ type FaultKind string
 
 // What is corrupt. Something that was pushed cannot be pulled as it was.
 const (
-	FaultData     FaultKind = "wrong-bytes"   // Bytes that do not have the digest they are kept under.
-	FaultEmpty    FaultKind = "empty-data"    // No bytes where there must be some.
-	FaultMissing  FaultKind = "missing-data"  // No bytes at all for a link, or for what a manifest names.
-	FaultLink     FaultKind = "damaged-link"  // A link that is empty or holds no digest.
-	FaultAstray   FaultKind = "wrong-link"    // A link to something else than its name says.
-	FaultUnlinked FaultKind = "missing-link"  // A manifest names a blob that is not in its repository.
-	FaultSize     FaultKind = "wrong-size"    // A manifest gives something a size that it does not have.
-	FaultDangling FaultKind = "dangling-tag"  // A tag of a manifest that is not in its repository.
-	FaultNoType   FaultKind = "no-manifest"   // Bytes that are whole, but no manifest.
-	FaultUnread   FaultKind = "unreadable"    // Something could not be read or listed. Not corrupt, for all that is known.
-	NoteChild     FaultKind = "sparse-index"  // A note: an index whose children are not all there.
-	NoteAlias     FaultKind = "linked-digest" // A note: registry:2 keeps it under a digest of another algorithm.
+	FaultData     FaultKind = "wrong-bytes"  // Bytes that do not have the digest they are kept under.
+	FaultEmpty    FaultKind = "empty-data"   // No bytes where there must be some.
+	FaultMissing  FaultKind = "missing-data" // No bytes at all for a link, or for what a manifest names.
+	FaultLink     FaultKind = "damaged-link" // A link that is empty or holds no digest.
+	FaultAstray   FaultKind = "wrong-link"   // A link to something else than its name says.
+	FaultUnlinked FaultKind = "missing-link" // A manifest names a blob that is not in its repository.
+	FaultSize     FaultKind = "wrong-size"   // A manifest gives something a size that it does not have.
+	FaultDangling FaultKind = "dangling-tag" // A tag of a manifest that is not in its repository.
+	FaultNoType   FaultKind = "no-manifest"  // Bytes that are whole, but no manifest.
+	FaultUnread   FaultKind = "unreadable"   // Something could not be read or listed. Not corrupt, for all that is known.
+	NoteChild     FaultKind = "sparse-index" // A note: indexes whose children are not all there.
+	NoteAlias     FaultKind = "other-digest" // A note: registry:2 keeps bytes under a digest of another algorithm.
+	NoteDead      FaultKind = "dead-link"    // A note: links of blobs without bytes that no manifest names.
 )
 
 // Level is how bad a fault is.
@@ -99,8 +99,9 @@ type CheckReport struct {
 	Bytes        int64 `json:"bytes"` // Their size.
 	Read         int64 `json:"read"`  // Of these, how many were read and compared with their digests.
 
-	// Faults come in order of repository and digest. Of very many only some
-	// are listed; Found counts all, by kind, that were found and not repaired.
+	// Faults come by level, those that were repaired after all others, then by
+	// repository. Of very many only some are listed; Found counts all, by kind,
+	// that were found and not repaired.
 	Faults []Fault           `json:"faults"`
 	Found  map[FaultKind]int `json:"found"`
 	// Repaired is how many were repaired.
@@ -112,7 +113,28 @@ type CheckReport struct {
 
 // Check reads all that the store holds, on its disk and not from memory, and
 // says what is wrong and which images it hurts. Others may push and delete
-// meanwhile. The error says why the check did not end; faults are no error.
+// meanwhile: what seems wrong is looked at again while nobody can change it.
+// The error says why the check did not end; faults are no error.
+//
+// With Repair it mends links whose bytes are there and right, links blobs that
+// an image of the repository names and whose bytes are there and right, and
+// sets bytes aside that are not those of their digest, so that they are not
+// served and a push can bring the right ones. It deletes nothing.
 func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
-	return CheckReport{Faults: []Fault{}, Found: map[FaultKind]int{}}, errors.New("not built yet")
+	o.Jobs = max(o.Jobs, 1)
+	c := newChecker(s, o)
+	if err := c.readData(ctx); err != nil {
+		return c.report(), err
+	}
+	for {
+		if err := c.readRepos(ctx); err != nil {
+			return c.report(), err
+		}
+		if !o.Repair {
+			return c.report(), nil
+		}
+		if n, err := c.repair(ctx); n == 0 || err != nil {
+			return c.report(), err
+		}
+	}
 }
