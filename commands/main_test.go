@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // Else each command takes a second under the race detector.
+			env.Values[servedKey{}] = served{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -38,6 +39,7 @@ func TestScripts(t *testing.T) {
 			"retag":    scriptRetag,
 			"exits":    scriptExits,
 			"expand":   scriptExpand,
+			"serving":  scriptServing,
 		},
 	})
 }
@@ -53,10 +55,18 @@ func newTestEnv(transport http.RoundTripper, environ ...string) testEnv {
 	return testEnv{&Env{
 		Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Environ: environ,
 		Now:       func() time.Time { return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC) },
-		After:     func(time.Duration) <-chan time.Time { return atOnce() },
+		After:     soon,
 		Transport: transport,
 		Build:     Build{Version: "0.1.0", Commit: "1a2b3c4d", OS: "linux", Arch: "amd64"},
 	}, &stdout, &stderr}
+}
+
+// soon is a wait that is over, but for what a server does each minute.
+func soon(d time.Duration) <-chan time.Time {
+	if d >= time.Minute {
+		return nil
+	}
+	return atOnce()
 }
 
 // atOnce is a wait that is over.
