@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/file"
 )
@@ -27,36 +25,6 @@ func bigStore(b *testing.B, repos, images int) storage.Backend {
 		}
 	}
 	return s
-}
-
-// blob puts a blob into a repository, as registry:2 lays it out.
-func blob(t testing.TB, s storage.Backend, repo, data string) digest.Digest {
-	t.Helper()
-	d := digest.FromString(data)
-	put(t, s, BlobKey(d), data)
-	put(t, s, layerLink(repo, d), string(d))
-	return d
-}
-
-// image puts an image with such a tag into a repository.
-func image(t testing.TB, s storage.Backend, repo, tag string, layers ...digest.Digest) digest.Digest {
-	t.Helper()
-	config := blob(t, s, repo, `{"architecture":"amd64","os":"linux","created":"`+repo+tag+`"}`)
-	const descriptor = `{"mediaType":"application/vnd.oci.image.%s","digest":"%s","size":%d}`
-	var list string
-	for i, d := range layers {
-		if i > 0 {
-			list += ","
-		}
-		list += fmt.Sprintf(descriptor, "layer.v1.tar+gzip", d, 1000)
-	}
-	raw := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":`+descriptor+`,"layers":[%s]}`, "config.v1+json", config, 100, list)
-	d := digest.FromString(raw)
-	put(t, s, BlobKey(d), raw)
-	put(t, s, revisionLink(repo, d), string(d))
-	put(t, s, tagIndexLink(repo, tag, d), string(d))
-	put(t, s, tagLink(repo, tag), string(d))
-	return d
 }
 
 func BenchmarkScan(b *testing.B) {
