@@ -41,11 +41,10 @@ func dialControl(ctx context.Context, dir string, held error) (Upkeep, error) {
 		return r, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w; it cannot be asked to do it: it has no %s. Is it starting or stopping? Try again, or stop it",
-			held, filepath.Join(dir, file.Private, controlSocket))
+	case errors.Is(err, fs.ErrNotExist): // It is starting or stopping, or no server.
+		return nil, held
 	}
-	return nil, fmt.Errorf("%w; it cannot be asked to do it: %w. Try it where that process runs, or stop it", held, err)
+	return nil, fmt.Errorf("%w (%w)", held, err)
 }
 
 // findControl finds the way to the server.

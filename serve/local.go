@@ -131,6 +131,6 @@ func (l *local) foreign(r gc.Report) error {
 	if r.Newest.IsZero() || age >= foreignAge || !r.Newest.After(l.served) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s changed %s ago; stop it, and say --offline if nothing writes any more",
-		ErrForeignWriter, r.NewestAt, age.Round(time.Second))
+	return fmt.Errorf("%w: %s changed %s ago, and no server of ours did that",
+		ErrForeignWriter, r.NewestAt, max(age, 0).Round(time.Second))
 }

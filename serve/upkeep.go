@@ -111,6 +111,9 @@ func (k *keeper) collect(ctx context.Context, r CollectRequest, progress func(gc
 	}
 	report, err := k.store.Collect(ctx, o, r.Dry)
 	report.Older = o.Older
+	if errors.Is(err, store.ErrCollecting) {
+		err = fmt.Errorf("a collection %w", ErrRunning)
+	}
 	return report, ended(ctx, err)
 }
 
