@@ -56,14 +56,15 @@ type Count struct {
 // Reason is why data stays that nothing living names.
 type Reason string
 
-// The reasons. What several are true of counts under the first.
+// The reasons. What several are true of counts under the first. What was to
+// go, but could not be removed, is busy.
 const (
 	KeptYoung    Reason = "young"    // Younger than Options.Older.
 	KeptUntagged Reason = "untagged" // Only manifests without a tag need it.
 	KeptUndo     Reason = "undo"     // What was deleted lately needs it.
 	KeptFrozen   Reason = "frozen"   // Something in its repository could not be read.
 	KeptBusy     Reason = "busy"     // It was touched while the run went on.
-	KeptDoubt    Reason = "doubt"    // Something in the store could not be listed.
+	KeptDoubt    Reason = "doubt"    // Something in the store could not be listed, or there is no safe order for it to go.
 )
 
 // Report says what a run did, or of a plan what it would do.
@@ -82,8 +83,10 @@ type Report struct {
 	Frozen []Frozen `json:"frozen"`
 	// Doubts say why no data goes at all. Empty: it does.
 	Doubts []string `json:"doubts"`
-	// Failed are removals that failed, with what hangs on them kept.
-	Failed []Failure `json:"failed"`
+	// Failed are removals that failed, with what hangs on them kept. There are
+	// at most 1000, and MoreFailed that are not listed.
+	Failed     []Failure `json:"failed"`
+	MoreFailed int       `json:"moreFailed,omitempty"`
 	// Newest is the latest change of any link or upload that was seen, and
 	// where it was. Zero if there is none.
 	Newest   time.Time `json:"newest,omitzero"`
@@ -105,11 +108,15 @@ type Failure struct {
 	Why    string     `json:"why"`
 }
 
-// Collect makes a plan of src and, unless dry, executes it with s.
+// Collect makes a plan of src and, unless dry, executes it with s. Errors:
+// those of [MakePlan], [Plan.Execute] and o.Approve.
 func Collect(ctx context.Context, src Source, s Sweeper, o Options, dry bool) (Report, error) {
 	p, err := MakePlan(ctx, src, o)
-	if err != nil || dry {
-		return p.Report(), err
+	if err != nil {
+		return newReport(), err
+	}
+	if dry {
+		return p.Report(), nil
 	}
 	if o.Approve != nil {
 		if err := o.Approve(p.Report()); err != nil {
