@@ -159,9 +159,14 @@ func (c *collection) Remove(ctx context.Context, i gc.Item) error {
 		return c.removeData(ctx, i)
 	case gc.KindUpload:
 		return c.removeUpload(ctx, i)
-	default:
-		return c.removeLitter(ctx, i)
+	case gc.KindScratch:
+		if c.s.mayBeInUse(i.Seen) {
+			return gc.ErrBusy
+		}
+	case gc.KindRemains:
+		return c.removeRemains(ctx, i)
 	}
+	return c.removeLitter(ctx, i)
 }
 
 func (c *collection) removeLink(ctx context.Context, i gc.Item) error {
@@ -248,17 +253,28 @@ func (c *collection) removeUpload(ctx context.Context, i gc.Item) error {
 		return gc.ErrBusy
 	}
 	defer release()
-	return c.removeScan(ctx, i)
+	return c.removeLitter(ctx, i)
+}
+
+// tagsLease is what leases know the tags of a repository by.
+const tagsLease oci.Digest = "tags"
+
+// removeRemains removes what is left of a tag while no push is under way that
+// may have scratch there, to make it a tag again. A push has no repository
+// open when it waits for the end of that: the removal opens it.
+func (c *collection) removeRemains(ctx context.Context, i gc.Item) error {
+	if i.Repo == "" { // Set aside: nobody writes there.
+		return c.removeLitter(ctx, i)
+	}
+	release, ok := c.s.leases.doom(i.Repo, tagsLease, c.epoch, c.s.now())
+	if !ok {
+		return gc.ErrBusy
+	}
+	defer release()
+	return c.removeLitter(ctx, i)
 }
 
 func (c *collection) removeLitter(ctx context.Context, i gc.Item) error {
-	if c.s.mayBeInUse(i.Seen) {
-		return gc.ErrBusy
-	}
-	return c.removeScan(ctx, i)
-}
-
-func (c *collection) removeScan(ctx context.Context, i gc.Item) error {
 	err := c.s.meta.RemoveLitter(ctx, meta.LitterScan{Kind: string(i.Kind), Repo: i.Repo, Key: i.Key, Size: i.Size, Changed: i.Seen})
 	switch {
 	case errors.Is(err, meta.ErrChanged):

@@ -39,9 +39,22 @@ func (c *collection) Repos(ctx context.Context) iter.Seq2[string, error] {
 		for r, err := range c.s.meta.ScanRepos(ctx) {
 			if err == nil {
 				known[r.Name] = struct{}{}
+				for _, other := range r.Aliases {
+					known[other] = struct{}{}
+				}
 				c.noteAliases(r)
 			}
 			if !yield(r.Name, err) {
+				return
+			}
+		}
+		deleted, err := c.recorded(ctx)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, name := range deleted {
+			if _, ok := known[name]; !ok && !yield(name, nil) {
 				return
 			}
 		}
@@ -92,15 +105,20 @@ func (c *collection) Repository(ctx context.Context, name string) (*gc.Repositor
 		}
 		r.Blobs = append(r.Blobs, gc.Membership{Digest: b.Digest, Content: b.Content, Touched: c.touched(name, b.Digest, b.Linked)})
 	}
+	c.addTombs(ctx, r)
 	return r, nil
+}
+
+func (c *collection) aliasesOf(name string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.aliases[name]
 }
 
 // doubtAliases freezes a repository that has several names: what is removed by
 // one of them, memory still finds by the others.
 func (c *collection) doubtAliases(r *gc.Repository) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if others := c.aliases[r.Name]; len(others) > 0 {
+	if others := c.aliasesOf(r.Name); len(others) > 0 {
 		r.Doubts = append(r.Doubts, gc.Doubt{
 			What: "repository " + r.Name,
 			Err:  errors.New("symbolic links lead to it from " + strings.Join(others, ", ")),

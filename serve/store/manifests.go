@@ -97,6 +97,7 @@ func (s *Store) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.De
 	}
 	defer s.call()()
 	defer s.blobs.Lock(string(d))()
+	defer s.leases.pin(repo, tagsLease)() // Before the repository is opened: see removeRemains.
 	r := s.meta.Open(repo)
 	defer r.Close()
 	names := slices.DeleteFunc(g.Digests(), func(n oci.Digest) bool { return n == d })
@@ -193,7 +194,6 @@ func (p *pins) release() {
 // pinPush pins a manifest, what it names and its subject.
 func (s *Store) pinPush(repo string, d oci.Digest, names []oci.Digest, subject *oci.Descriptor) *pins {
 	p := &pins{leases: s.leases}
-	p.add(repo, "") // Its tags.
 	for _, n := range append([]oci.Digest{d}, names...) {
 		p.add(repo, n)
 		p.add("", n)

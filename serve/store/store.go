@@ -33,6 +33,9 @@ type Options struct {
 	// Indexes may always be sparse.
 	SparseImages bool
 
+	// Records are of what was deleted and may be wanted back. Nil: there are
+	// none.
+	Records Records
 	// Since is when this server began: what is older counts as touched then,
 	// for nobody knows what was answered before. Zero: nobody was served.
 	Since time.Time
@@ -52,6 +55,7 @@ type Store struct {
 	log     *slog.Logger
 	sparse  bool
 	bodies  *bodies
+	records Records
 	leases  *leases
 	since   time.Time
 	lease   time.Duration
@@ -99,7 +103,7 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Store, error) {
 	return &Store{
 		backend: b, meta: m, log: o.Log, sparse: o.SparseImages, bodies: newBodies(o.Bodies),
 		details: details, seen: seen, sessions: map[string]*session{}, calls: map[*call]struct{}{},
-		leases: newLeases(o.Now, max(o.Lease, usualLease)), since: o.Since, lease: o.Lease, now: o.Now,
+		records: o.Records, leases: newLeases(o.Now, max(o.Lease, usualLease)), since: o.Since, lease: o.Lease, now: o.Now,
 	}, nil
 }
 
