@@ -61,7 +61,7 @@ func (s *State) open(ctx context.Context) error {
 		"busy_timeout(5000)",
 		"locking_mode(exclusive)", // No file for shared memory: a full disk has no room for it.
 		"auto_vacuum(incremental)",
-		"journal_mode(wal)", "synchronous(full)",
+		"synchronous(full)",
 		"cache_size(-512)", "temp_store(memory)",
 		"journal_size_limit(4194304)",
 	}, "_txlock": {"immediate"}})
@@ -132,6 +132,9 @@ func migrate(ctx context.Context, db *sql.DB, steps []string) error {
 		return err
 	}
 	if err := checkVersion(ctx, db, len(steps)); err != nil {
+		return err
+	}
+	if _, err := db.ExecContext(ctx, "PRAGMA journal_mode = wal"); err != nil { // Stays in the file, so that it comes after the check.
 		return err
 	}
 	tx, err := db.BeginTx(ctx, nil)
