@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/regctl/regctl/client/oci"
 )
@@ -16,8 +17,15 @@ type CheckOptions struct {
 	Repair bool `json:"repair,omitempty"`
 	// Jobs is how much is read at once. At least 1.
 	Jobs int `json:"jobs"`
+	// Offline says that nobody else writes to the store, whatever it looks
+	// like. It is for whoever sets Approve.
+	Offline bool `json:"offline,omitempty"`
 
 	Progress func(CheckProgress) `json:"-"` // Called by one goroutine at a time; may be nil.
+
+	// Approve is called with what was found before anything is repaired; an
+	// error ends the check, and is its error. May be nil.
+	Approve func(CheckReport) error `json:"-"`
 }
 
 // CheckProgress tells how far a check is. Done never falls within a phase, and
@@ -99,6 +107,10 @@ type CheckReport struct {
 	Bytes        int64 `json:"bytes"` // Their size.
 	Read         int64 `json:"read"`  // Of these, how many were read and compared with their digests.
 
+	// Newest is the latest change of a link or of bytes, and where it was.
+	Newest   time.Time `json:"newest,omitzero"`
+	NewestAt string    `json:"newestAt,omitempty"`
+
 	// Faults come by level, those that were repaired after all others, then by
 	// repository. Of very many only some are listed; Found counts all, by kind,
 	// that were found and not repaired.
@@ -126,12 +138,17 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 	if err := c.readData(ctx); err != nil {
 		return c.report(), err
 	}
-	for {
+	for first := true; ; first = false {
 		if err := c.readRepos(ctx); err != nil {
 			return c.report(), err
 		}
-		if !o.Repair {
+		if !o.Repair || !c.mendable() {
 			return c.report(), nil
+		}
+		if r := c.report(); first && o.Approve != nil {
+			if err := o.Approve(r); err != nil {
+				return r, err
+			}
 		}
 		if n, err := c.repair(ctx); n == 0 || err != nil {
 			return c.report(), err

@@ -102,6 +102,7 @@ func (c *checker) readData(ctx context.Context) error {
 			state = dataEmpty
 		}
 		c.data.put(e.Digest, datum{e.Size, e.Written.UnixNano(), state}, nil)
+		c.seen(e.Written, string(e.Digest))
 		digests = append(digests, e.Digest)
 		c.bytes += e.Size
 		c.progress.tell(CheckList, 1, 0)

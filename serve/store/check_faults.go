@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/regctl/regctl/client/oci"
 )
@@ -29,6 +30,8 @@ type checker struct {
 
 	mu       sync.Mutex
 	counts   CheckReport // Of the repositories.
+	newest   time.Time
+	newestAt string
 	findings map[findingKey]*finding
 	repaired map[findingKey]*finding
 }
@@ -41,6 +44,15 @@ func newChecker(s *Store, o CheckOptions) *checker {
 	}
 	c.buffers.New = func() any { buf := make([]byte, 1<<20); return &buf }
 	return c
+}
+
+// seen notes when a link or bytes changed.
+func (c *checker) seen(t time.Time, where string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.After(c.newest) {
+		c.newest, c.newestAt = t, where
+	}
 }
 
 // finding is a fault, with what a repair has to know of it.
@@ -106,6 +118,7 @@ func (c *checker) report() CheckReport {
 	defer c.mu.Unlock()
 	r := c.counts
 	r.Data, r.Bytes, r.Read = c.files, c.bytes, c.progress.read
+	r.Newest, r.NewestAt = c.newest, c.newestAt
 	r.Found, r.Repaired = map[FaultKind]int{}, len(c.repaired)
 	for _, f := range c.findings {
 		r.Found[f.Kind]++

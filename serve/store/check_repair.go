@@ -12,6 +12,16 @@ import (
 // errChanged says that a fault is not there any more: it is looked for again.
 var errChanged = errors.New("changed meanwhile")
 
+// mendable tells whether there is something to mend that was not tried before.
+func (c *checker) mendable() bool {
+	for key, f := range c.findings {
+		if f.mend != mendNothing && c.repaired[key] == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // repair mends what can be mended and returns how much was. The error is that
 // of ctx; what could not be mended stays a fault and says why.
 func (c *checker) repair(ctx context.Context) (mended int, err error) {

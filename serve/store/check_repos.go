@@ -109,11 +109,7 @@ func (c *checker) readRepo(ctx context.Context, name string) error {
 		manifests: make(map[oci.Digest]*manifestNode, len(scan.Manifests)),
 		blobs:     make(map[oci.Digest]meta.BlobScan, len(scan.Blobs)),
 	}
-	c.mu.Lock()
-	c.counts.Tags += len(scan.Tags)
-	c.counts.Manifests += len(scan.Manifests)
-	c.counts.Blobs += len(scan.Blobs)
-	c.mu.Unlock()
+	c.count(scan)
 	for _, err := range scan.Errs {
 		r.fault(finding{Fault: Fault{Kind: FaultUnread, What: err.Error()}})
 	}
@@ -142,6 +138,23 @@ func (c *checker) readRepo(ctx context.Context, name string) error {
 	}
 	r.addNotes()
 	return ctx.Err()
+}
+
+func (c *checker) count(scan *meta.RepoScan) {
+	for _, t := range scan.Tags {
+		c.seen(t.Moved, scan.Name+":"+t.Tag)
+	}
+	for _, m := range scan.Manifests {
+		c.seen(m.Linked, at(scan.Name, m.Digest))
+	}
+	for _, b := range scan.Blobs {
+		c.seen(b.Linked, at(scan.Name, b.Digest))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts.Tags += len(scan.Tags)
+	c.counts.Manifests += len(scan.Manifests)
+	c.counts.Blobs += len(scan.Blobs)
 }
 
 func (r *repoCheck) fault(f finding, hurts ...string) {
