@@ -69,6 +69,7 @@ func OpenUpkeep(ctx context.Context, p UpkeepParts) (Upkeep, error) {
 type local struct {
 	keeper
 	served time.Time      // Until when a server of ours wrote to the store.
+	wrote  func() error   // Notes that what was written until now is ours.
 	ends   []func() error // Give back what was taken; the last one first.
 }
 
@@ -76,6 +77,7 @@ func (l *local) open(ctx context.Context, p UpkeepParts, locked *file.Locked) (e
 	if l.served, err = locked.Served(); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
+	l.wrote = func() error { return locked.Serving(0) }
 	backend, err := file.Open(p.Dir, file.Options{NoSync: p.Config.Storage.NoSync})
 	if err != nil {
 		return err
@@ -103,7 +105,11 @@ func (l *local) Collect(ctx context.Context, r CollectRequest, progress func(gc.
 
 // Check works here.
 func (l *local) Check(ctx context.Context, o store.CheckOptions, progress func(store.CheckProgress)) (store.CheckReport, error) {
-	return l.check(ctx, o, progress)
+	report, err := l.check(ctx, o, progress)
+	if report.Repaired > 0 {
+		err = errors.Join(err, l.wrote()) // Those links are ours.
+	}
+	return report, err
 }
 
 // Holder is this process.

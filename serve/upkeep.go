@@ -35,8 +35,8 @@ type Upkeep interface {
 	// [storage.ErrReadOnly], that of ctx.
 	Collect(ctx context.Context, r CollectRequest, progress func(gc.Progress)) (gc.Report, error)
 
-	// Check reads all of the store. Errors are as of Collect, without
-	// ErrForeignWriter.
+	// Check reads all of the store. Errors are as of Collect; ErrForeignWriter
+	// comes with a report of what would have been repaired.
 	Check(ctx context.Context, o store.CheckOptions, progress func(store.CheckProgress)) (store.CheckReport, error)
 
 	// Holder tells who works.
@@ -128,6 +128,11 @@ func (k *keeper) check(ctx context.Context, o store.CheckOptions, progress func(
 		o.Jobs = k.jobs
 	}
 	o.Progress = progress
+	if k.approve != nil && !o.Offline {
+		o.Approve = func(r store.CheckReport) error {
+			return k.approve(gc.Report{Newest: r.Newest, NewestAt: r.NewestAt})
+		}
+	}
 	report, err := k.store.Check(ctx, o)
 	return report, ended(ctx, err)
 }
