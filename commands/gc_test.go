@@ -325,10 +325,13 @@ func TestWhichStore(t *testing.T) {
 		{"variable of nothing", localOptions{}, []string{"REGCTL_DATA=" + dir}, dir + " ($REGCTL_DATA)"},
 		{"in memory", localOptions{Config: inMemory}, nil, "keeps the store in memory"},
 		{"in memory, but said", localOptions{Config: inMemory, Data: registry}, nil, registry},
+		{"a directory", localOptions{Config: registry}, nil, "registry is a directory, not a config file; if it is the store: regctl gc --data " + registry},
+		{"a host", localOptions{Config: "localhost:5000"}, nil, "works on a store of this machine, not on a registry over the network: regctl gc --data DIR"},
+		{"no file", localOptions{Config: "/nowhere/config.yml"}, nil, "open /nowhere/config.yml: no such file or directory"},
 		{"another storage", localOptions{}, []string{"REGISTRY_STORAGE=s3"}, "s3"},
 	} {
 		env := newTestEnv(nil, c.environ...).Env
-		conf, err := env.localConfig(&c.o)
+		conf, err := env.localConfig(&c.o, "regctl gc")
 		var place config.Place
 		if err == nil {
 			place, err = env.localStore(&c.o, conf, "regctl gc")

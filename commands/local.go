@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -58,7 +59,7 @@ func (o *localOptions) read(cmd *cobra.Command, args []string) error {
 // openLocal finds the store and opens it for upkeep: here, or in the server
 // that has it. Command is what to type, such as "regctl gc".
 func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (serve.Upkeep, config.Place, error) {
-	c, err := e.localConfig(o)
+	c, err := e.localConfig(o, command)
 	if err != nil {
 		return nil, config.Place{}, err
 	}
@@ -79,9 +80,14 @@ func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (s
 
 // localConfig reads what a config file and variables say about the store.
 // Their warnings are those of `regctl serve`: they are about the server.
-func (e *Env) localConfig(o *localOptions) (*config.Config, error) {
+func (e *Env) localConfig(o *localOptions, command string) (*config.Config, error) {
 	name, raw, err := e.configFile(o.Config)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EISDIR):
+		return nil, usagef("%s is a directory, not a config file; if it is the store: %s --data %s", o.Config, command, o.Config)
+	case o.Config != "" && errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(filepath.Ext(o.Config), "yY"):
+		return nil, usagef("%v; %s works on a store of this machine, not on a registry over the network: %s --data DIR", err, command, command)
+	case err != nil:
 		return nil, err
 	}
 	c, _, err := config.ParseStore(name, raw, e.Environ)
