@@ -92,11 +92,37 @@ func (s *litterScan) tree(ctx context.Context, l LitterScan) {
 		return
 	}
 	var err error
-	if l.Size, l.Changed, err = s.m.measure(ctx, l.Key); err != nil {
+	if l.Size, l.Changed, err = s.m.measureLitter(ctx, l); err != nil {
 		s.failed(err)
 		return
 	}
 	s.found(l, nil)
+}
+
+// measureLitter is measure of l.Key. Other repositories below the name of an
+// empty one are no part of it; without its own parts it does not exist.
+func (m *Meta) measureLitter(ctx context.Context, l LitterScan) (size int64, changed time.Time, err error) {
+	if l.Repo == "" || l.Key != repoDir(l.Repo) {
+		return m.measure(ctx, l.Key)
+	}
+	missing := 0
+	for _, part := range parts {
+		n, at, err := m.measure(ctx, path.Join(l.Key, part))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if missing++; missing == len(parts) {
+				return 0, time.Time{}, err
+			}
+			continue
+		case err != nil:
+			return 0, time.Time{}, err
+		}
+		size += n
+		if at.After(changed) {
+			changed = at
+		}
+	}
+	return size, changed, nil
 }
 
 // measure returns the size of all below key, and the latest change of any.

@@ -27,7 +27,7 @@ func (m *Meta) RemoveLitter(ctx context.Context, l LitterScan) error {
 	if storage.CheckKey(l.Key) != nil || !strings.HasPrefix(l.Key, root+"/") {
 		return fmt.Errorf("remove litter %q: no key of the layout: %w", l.Key, fs.ErrInvalid)
 	}
-	switch _, changed, err := m.measure(ctx, l.Key); {
+	switch _, changed, err := m.measureLitter(ctx, l); {
 	case err != nil:
 		return err
 	case changed.After(l.Changed):
@@ -59,9 +59,21 @@ func (m *Meta) removeLitter(ctx context.Context, l LitterScan) error {
 	case l.Kind == LitterEmpty && l.Repo != "" && l.Key == repoDir(l.Repo):
 		return m.removeEmptyRepo(ctx, l.Repo)
 	case l.Kind == LitterEmpty:
-		return whole(m.backend.Remove(ctx, l.Key), l.Key)
+		return m.removeDir(ctx, l.Key)
 	}
 	return fmt.Errorf("remove litter %s: it is no %s: %w", l.Key, l.Kind, fs.ErrInvalid)
+}
+
+// removeDir removes a directory with nothing in it.
+func (m *Meta) removeDir(ctx context.Context, key string) error {
+	info, err := m.backend.Stat(ctx, key)
+	if err == nil && !info.Dir {
+		err = fmt.Errorf("%s is no directory: %w", key, fs.ErrInvalid)
+	}
+	if err != nil {
+		return err
+	}
+	return whole(m.backend.Remove(ctx, key), key)
 }
 
 // whole says of a directory that is not empty that it was touched.
