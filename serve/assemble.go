@@ -15,11 +15,15 @@ import (
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/state"
 	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/file"
 	"github.com/regctl/regctl/serve/storage/mem"
 	"github.com/regctl/regctl/serve/store"
 )
+
+// stateFile is what is remembered of a store, beside its lock.
+const stateFile = "state.db"
 
 // lockWait is how long a server that stops may take to let go of its store.
 const lockWait = 30 * time.Second
@@ -52,6 +56,7 @@ type Assembly struct {
 	listeners []net.Listener
 	server    Server
 	locked    *file.Locked // Nil: the store is in memory.
+	state     *state.State // Nil: nothing is remembered.
 	upkeep    *upkeeping   // Nil: there is none.
 	ends      []func()     // Give back what was taken; the last one first.
 	busy      bool         // A request may still change the store.
@@ -90,6 +95,9 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.openState(ctx, p); err != nil {
+		return err
+	}
 	reg, err := a.openRegistry(ctx, p, backend)
 	if err != nil {
 		return err
@@ -115,6 +123,29 @@ func (a *Assembly) openStorage(ctx context.Context, p Parts) (storage.Backend, e
 	return file.Open(p.Dir, file.Options{NoSync: p.Config.Storage.NoSync})
 }
 
+// openState opens what is remembered that is in no layout. A registry in memory
+// remembers nothing.
+func (a *Assembly) openState(ctx context.Context, p Parts) (err error) {
+	if a.locked == nil {
+		return nil
+	}
+	if a.state, err = state.Open(ctx, a.locked.Path(stateFile), p.Now); err != nil {
+		return err
+	}
+	a.atEnd(func() {
+		if a.busy {
+			return
+		}
+		if err := a.state.Close(); err != nil {
+			p.Log.LogAttrs(ctx, slog.LevelError, "what was remembered may be lost", slog.Any("error", err))
+		}
+	})
+	if err := a.locked.Give(stateFile); err != nil && !errors.Is(err, fs.ErrNotExist) { // On a full disk there is none yet.
+		return fmt.Errorf("open the state: %w", err)
+	}
+	return nil
+}
+
 // keepLocked holds the lock until a is closed, and beyond if a is busy then.
 func (a *Assembly) keepLocked(l *file.Locked) {
 	a.atEnd(func() {
@@ -128,9 +159,11 @@ func (a *Assembly) keepLocked(l *file.Locked) {
 func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend) (oci.Registry, error) {
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Requests are drained after ctx.
 	a.atEnd(cancel)
-	s, err := store.New(background, b, store.Options{
-		Log: p.Log, SparseImages: p.Config.Validation.SparseImages, Since: p.Now(), Now: p.Now,
-	})
+	o := store.Options{Log: p.Log, SparseImages: p.Config.Validation.SparseImages, Since: p.Now(), Now: p.Now}
+	if a.state != nil {
+		o.Records = a.state
+	}
+	s, err := store.New(background, b, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Dir, err)
 	}
@@ -144,7 +177,7 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 // keepUp begins the upkeep of s, and ends it before the store is let go of.
 func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
 	k := &keeper{store: s, rules: p.Config.GC, jobs: 1, now: p.Now}
-	a.upkeep = startUpkeeping(ctx, a.locked, k, clock{p.Now, p.After}, p.Log)
+	a.upkeep = startUpkeeping(ctx, a.locked, a.state, k, clock{p.Now, p.After}, p.Log)
 	a.atEnd(func() {
 		if ended := a.upkeep.stop(); !ended {
 			a.busy = true

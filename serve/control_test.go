@@ -56,7 +56,7 @@ func keptUp(t *testing.T, dir string, s standIn) *upkeeping {
 	}
 	rules := config.GC{Older: time.Hour, Uploads: 2 * time.Hour, Undo: 3 * time.Hour}
 	k := &keeper{store: s, rules: rules, jobs: 1, now: fixedNow}
-	u := startUpkeeping(t.Context(), locked, k, clock{fixedNow, never}, slog.New(slog.DiscardHandler))
+	u := startUpkeeping(t.Context(), locked, nil, k, clock{fixedNow, never}, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		if !u.stop() {
 			t.Error("it has not ended")

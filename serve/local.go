@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/state"
 	"github.com/regctl/regctl/serve/storage/file"
 	"github.com/regctl/regctl/serve/store"
 )
@@ -84,13 +86,46 @@ func (l *local) open(ctx context.Context, p UpkeepParts, locked *file.Locked) (e
 	}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.atEnd(func() error { cancel(); return nil })
-	s, err := store.New(background, backend, store.Options{Log: p.Log, Now: p.Now, NoCatalogue: true})
+	o := store.Options{Log: p.Log, Now: p.Now, NoCatalogue: true}
+	if o.Records, err = l.openRecords(ctx, locked.Path(stateFile), p.Now); err != nil {
+		return err
+	}
+	s, err := store.New(background, backend, o)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Dir, err)
 	}
 	l.keeper = keeper{store: s, rules: p.Config.GC, jobs: allJobs(), now: p.Now, approve: l.foreign}
 	return nil
 }
+
+// openRecords opens the records of what was deleted. A store without any gets
+// none. If they cannot be read, who asks is told: what they name stays, so
+// nothing goes, but the store can be checked.
+func (l *local) openRecords(ctx context.Context, name string, now func() time.Time) (store.Records, error) {
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	st, err := state.Open(ctx, name, now)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return unreadRecords{err}, nil
+	}
+	l.atEnd(st.Close)
+	return st, nil
+}
+
+// unreadRecords are records that cannot be read.
+type unreadRecords struct{ err error }
+
+// Deleted is why not.
+func (r unreadRecords) Deleted(context.Context, string, time.Time) ([]state.Deletion, error) {
+	return nil, r.err
+}
+
+// DeletedRepos is why not.
+func (r unreadRecords) DeletedRepos(context.Context, time.Time) ([]string, error) { return nil, r.err }
 
 // Collect works here.
 func (l *local) Collect(ctx context.Context, r CollectRequest, progress func(gc.Progress)) (gc.Report, error) {

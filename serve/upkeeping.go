@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/regctl/regctl/serve/state"
 	"github.com/regctl/regctl/serve/storage/file"
 )
 
@@ -15,6 +16,11 @@ const (
 	// beatAhead is for how long one such note holds: what a server wrote that
 	// was killed is its own.
 	beatAhead = 2 * beat
+	// purgeEvery is how often records of deletions go that are older than
+	// recordsKept: a collection is over them mostly, and who asks for more gets
+	// it in the configuration.
+	purgeEvery  = 24 * time.Hour
+	recordsKept = 30 * 24 * time.Hour
 	// keepWait is how long a run may take to end that was cancelled.
 	keepWait = 30 * time.Second
 )
@@ -24,6 +30,7 @@ const (
 type upkeeping struct {
 	keeper  *keeper
 	locked  *file.Locked // Nil: the store is in memory.
+	state   *state.State // Nil: nothing is remembered.
 	control *control     // Nil: nobody can ask.
 	clock   clock
 	log     *slog.Logger
@@ -33,8 +40,8 @@ type upkeeping struct {
 
 // startUpkeeping begins. Without locked there is nobody to ask for anything,
 // nor a note to be made.
-func startUpkeeping(ctx context.Context, locked *file.Locked, k *keeper, c clock, log *slog.Logger) *upkeeping {
-	u := &upkeeping{keeper: k, locked: locked, clock: c, log: log}
+func startUpkeeping(ctx context.Context, locked *file.Locked, st *state.State, k *keeper, c clock, log *slog.Logger) *upkeeping {
+	u := &upkeeping{keeper: k, locked: locked, state: st, clock: c, log: log}
 	ctx, u.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if locked != nil {
 		u.serving(ctx, beatAhead)
@@ -50,9 +57,19 @@ func startUpkeeping(ctx context.Context, locked *file.Locked, k *keeper, c clock
 
 // beat does what is to be done each minute.
 func (u *upkeeping) beat(ctx context.Context) {
+	purged := time.Time{}
 	for u.clock.wait(ctx, beat) {
 		if u.locked != nil {
 			u.serving(ctx, beatAhead)
+		}
+		if err := u.state.Flush(ctx); err != nil {
+			u.log.LogAttrs(ctx, slog.LevelWarn, "what was pulled lately is not noted", slog.Any("error", err))
+		}
+		if now := u.clock.now(); now.Sub(purged) >= purgeEvery {
+			purged = now
+			if err := u.state.Purge(ctx, now.Add(-max(recordsKept, u.keeper.rules.Undo))); err != nil {
+				u.log.LogAttrs(ctx, slog.LevelWarn, "old records of what was deleted stay", slog.Any("error", err))
+			}
 		}
 	}
 }
