@@ -103,6 +103,7 @@ Long flags work with one dash or two.
 		newRm(env, runRm),
 		newUndo(env, runUndo),
 		newGC(env, runGC),
+		newCheck(env, runCheck),
 		newServe(env, runServe),
 		newLogin(env, runLogin),
 		newLogout(env, runLogout),
