@@ -86,11 +86,12 @@ type collection struct {
 
 	mu      sync.Mutex
 	aliases map[string][]string
+	young   map[uint64]time.Time               // When data was written, by hash, if lately.
 	dropped map[string]map[oci.Digest]struct{} // Manifests, by repository.
 }
 
 func (s *Store) beginCollection(o gc.Options) *collection {
-	c := &collection{s: s, o: o, lease: s.lease, aliases: map[string][]string{}, dropped: map[string]map[oci.Digest]struct{}{}}
+	c := &collection{s: s, o: o, lease: s.lease, aliases: map[string][]string{}, young: map[uint64]time.Time{}, dropped: map[string]map[oci.Digest]struct{}{}}
 	if c.lease == 0 {
 		c.lease = o.Older
 	}
@@ -104,8 +105,8 @@ func (s *Store) beginCollection(o gc.Options) *collection {
 }
 
 // alive returns after when something must have been touched to stay.
-func (c *collection) alive(repo string) time.Time {
-	after := c.s.now().Add(-c.lease)
+func (c *collection) alive(repo string, now time.Time) time.Time {
+	after := now.Add(-c.lease)
 	if since, ok := c.uploading[repo]; ok && repo != "" && since.Before(after) {
 		return since
 	}
@@ -113,7 +114,8 @@ func (c *collection) alive(repo string) time.Time {
 }
 
 // touched returns the latest of when something was written, touched, and the
-// start of the server. What stays for an upload is in the future: young.
+// start of the server. What stays for longer than o.Older, for a lease or an
+// upload, is in the future: young.
 func (c *collection) touched(repo string, d oci.Digest, times ...time.Time) time.Time {
 	latest := c.s.since
 	if t, ok := c.s.leases.last(repo, d); ok {
@@ -124,7 +126,7 @@ func (c *collection) touched(repo string, d oci.Digest, times ...time.Time) time
 			latest = t
 		}
 	}
-	if since, ok := c.uploading[repo]; ok && repo != "" && latest.After(since) && !latest.After(c.o.Now) {
+	if latest.After(c.alive(repo, c.o.Now)) && c.o.Now.Sub(latest) >= c.o.Older {
 		return c.o.Now.Add(time.Second)
 	}
 	return latest
@@ -174,7 +176,7 @@ func (c *collection) removeLink(ctx context.Context, i gc.Item) error {
 	r := c.s.meta.Open(i.Repo)
 	defer r.Close()
 	defer r.Pin(i.Digest, nil)()
-	release, ok := c.s.leases.doom(i.Repo, i.Digest, c.epoch, c.alive(i.Repo))
+	release, ok := c.s.leases.doom(i.Repo, i.Digest, c.epoch, c.alive(i.Repo, c.s.now()))
 	if !ok {
 		return gc.ErrBusy
 	}
@@ -213,7 +215,7 @@ func (c *collection) noteDropped(i gc.Item) {
 
 func (c *collection) removeData(ctx context.Context, i gc.Item) error {
 	defer c.s.blobs.Lock(string(i.Digest))()
-	release, ok := c.s.leases.doom("", i.Digest, c.epoch, c.alive(""))
+	release, ok := c.s.leases.doom("", i.Digest, c.epoch, c.alive("", c.s.now()))
 	if !ok {
 		return gc.ErrBusy
 	}

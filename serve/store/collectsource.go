@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -24,11 +26,30 @@ func (c *collection) Data(ctx context.Context) iter.Seq2[gc.Datum, error] {
 				}
 				continue
 			}
+			c.noteYoung(d)
 			if !yield(gc.Datum{Digest: d.Digest, Size: d.Size, Touched: c.touched("", d.Digest, d.Written)}, nil) {
 				return
 			}
 		}
 	}
+}
+
+// noteYoung notes data that was written lately: a link is as young as what it
+// leads to, for a blob that is pushed again keeps its link.
+func (c *collection) noteYoung(d meta.DataScan) {
+	if c.o.Now.Sub(d.Written) >= c.o.Older {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.young[maphash.String(c.s.leases.seed, string(d.Digest))] = d.Written
+}
+
+// written returns when data was written, if lately. Two of one hash stay both.
+func (c *collection) written(d oci.Digest) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.young[maphash.String(c.s.leases.seed, string(d))]
 }
 
 // Repos implements [gc.Source]. Records are asked last: what is removed
@@ -103,7 +124,7 @@ func (c *collection) Repository(ctx context.Context, name string) (*gc.Repositor
 			r.Doubts = append(r.Doubts, doubt("blob link", b.Digest, b.Content, b.Err))
 			continue
 		}
-		r.Blobs = append(r.Blobs, gc.Membership{Digest: b.Digest, Content: b.Content, Touched: c.touched(name, b.Digest, b.Linked)})
+		r.Blobs = append(r.Blobs, gc.Membership{Digest: b.Digest, Content: b.Content, Touched: c.touched(name, b.Digest, b.Linked, c.written(b.Content))})
 	}
 	c.addTombs(ctx, r)
 	return r, nil

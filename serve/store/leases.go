@@ -29,6 +29,8 @@ type leases struct {
 	since time.Time // What times are counted from.
 	keep  atomic.Int64
 	seed  maphash.Seed
+	// from tells since when touches matter if they do for as long as keep.
+	from  func(keep time.Duration) time.Time
 	epoch atomic.Uint32 // Odd while a run is under way; one more with each beginning and end.
 
 	shards [leaseShards]leaseShard
@@ -57,9 +59,10 @@ type lease struct {
 	doomed bool
 }
 
-// newLeases returns leases that remember touches for as long as keep.
+// newLeases returns leases that remember touches for at least as long as keep.
 func newLeases(now func() time.Time, keep time.Duration) *leases {
 	l := &leases{now: now, since: now(), seed: maphash.MakeSeed()}
+	l.from = func(keep time.Duration) time.Time { return now().Add(-keep) }
 	l.keep.Store(int64(keep))
 	for i := range l.shards {
 		s := &l.shards[i]
@@ -120,7 +123,7 @@ func (s *leaseShard) touch(l *leases, key uint64, at int64, pins int) (epoch uin
 			continue
 		}
 		if !had {
-			s.makeRoom(l, at)
+			s.makeRoom(l)
 			e = s.floor
 		}
 		e.at, e.epoch = max(e.at, at), l.epoch.Load()
@@ -132,15 +135,20 @@ func (s *leaseShard) touch(l *leases, key uint64, at int64, pins int) (epoch uin
 
 // makeRoom drops what is old, and if that is not enough everything: then what
 // is not known is as young as the youngest that was.
-func (s *leaseShard) makeRoom(l *leases, now int64) {
+func (s *leaseShard) makeRoom(l *leases) {
 	if len(s.touched) < s.tidyAt {
 		return
 	}
-	s.drop(l, now-l.keep.Load())
+	s.drop(l, l.old())
 	if len(s.touched) >= s.most {
 		s.drop(l, math.MaxInt64)
 	}
 	s.tidyAt = min(max(2*len(s.touched), 1<<8), s.most)
+}
+
+// old returns the time before which touches do not matter any more.
+func (l *leases) old() int64 {
+	return int64(l.from(time.Duration(l.keep.Load())).Sub(l.since))
 }
 
 func (s *leaseShard) drop(l *leases, before int64) {
@@ -168,7 +176,7 @@ func (l *leases) begin(keep time.Duration) (epoch uint32) {
 		l.keep.Store(int64(keep))
 	}
 	epoch = l.epoch.Add(1)
-	before := l.clock() - l.keep.Load()
+	before := l.old()
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()

@@ -100,11 +100,13 @@ func New(ctx context.Context, b storage.Backend, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{
+	s := &Store{
 		backend: b, meta: m, log: o.Log, sparse: o.SparseImages, bodies: newBodies(o.Bodies),
 		details: details, seen: seen, sessions: map[string]*session{}, calls: map[*call]struct{}{},
 		records: o.Records, leases: newLeases(o.Now, max(o.Lease, usualLease)), since: o.Since, lease: o.Lease, now: o.Now,
-	}, nil
+	}
+	s.leases.from = s.touchesFrom
+	return s, nil
 }
 
 // translate gives an error of the layers below its code. missing is what a

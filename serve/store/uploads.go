@@ -221,6 +221,18 @@ func (s *Store) uploading(lease time.Duration) map[string]time.Time {
 	return found
 }
 
+// touchesFrom tells since when touches matter that do for as long as lease, or
+// longer for an upload.
+func (s *Store) touchesFrom(lease time.Duration) time.Time {
+	from := s.now().Add(-lease)
+	for _, since := range s.uploading(lease) {
+		if since.Before(from) {
+			from = since
+		}
+	}
+	return from
+}
+
 // endIdle ends the session of an upload that is to be removed. False: a
 // request has a handle on it.
 func (s *Store) endIdle(key string) bool {
