@@ -102,7 +102,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	a.server = Server{Handler: newHandler(reg, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout}
+	a.server = Server{Handler: a.newHandler(reg, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout}
 	return nil
 }
 
@@ -168,10 +168,11 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 		return nil, fmt.Errorf("%s: %w", p.Dir, err)
 	}
 	a.keepUp(ctx, p, s)
+	reg := WithJournal(s, a.state, p.Log, p.Now)
 	if !p.Config.Storage.Deletes {
-		return WithoutDeletes(s), nil
+		return WithoutDeletes(reg), nil
 	}
-	return s, nil
+	return reg, nil
 }
 
 // keepUp begins the upkeep of s, and ends it before the store is let go of.
@@ -189,12 +190,16 @@ func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
 	})
 }
 
-func newHandler(reg oci.Registry, p Parts) http.Handler {
+func (a *Assembly) newHandler(reg oci.Registry, p Parts) http.Handler {
 	c := p.Config
-	return NewHandler(reg, Options{
+	o := Options{
 		Log: p.Log, Access: p.Access, Host: c.HTTP.LocationHost(), Headers: c.HTTP.Headers,
 		MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now,
-	})
+	}
+	if a.state != nil {
+		o.Deletions = a.state
+	}
+	return NewHandler(reg, o)
 }
 
 // makeStore makes the directory of a store that may be new.

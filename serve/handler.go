@@ -43,6 +43,9 @@ type Options struct {
 	// MaxTags and MaxRepos are the most names on a page. Default: 1000.
 	MaxTags, MaxRepos int
 
+	// Deletions are told to who asks. Nil: there are none.
+	Deletions Deletions
+
 	// Stall is how long a transfer may stand still. Default: one minute.
 	Stall time.Duration
 
@@ -120,13 +123,17 @@ var methods = [...]func(*Handler, context.Context, *response, *request) error{
 	kindCatalog:        (*Handler).catalog,
 	kindReferrers:      (*Handler).referrers,
 	kindRepoDelete:     (*Handler).deleteRepo,
+	kindDeletions:      (*Handler).deletions,
 }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := h.o.Now()
 	w := &response{ResponseWriter: rw, now: h.o.Now, stall: h.o.Stall, renewed: start}
-	caller := oci.Caller{Addr: clientAddr(r), RequestID: h.requestID(r), UserAgent: clip(r.UserAgent(), 256)}
+	caller := oci.Caller{
+		Addr: clientAddr(r), RequestID: h.requestID(r), UserAgent: clip(r.UserAgent(), 256),
+		Run: runOf(r), Look: r.Header.Get(purposeHeader) == purposeLook,
+	}
 	ctx := oci.WithCaller(r.Context(), caller)
 	q, err := parse(r)
 	q.body = newBody(r, w)
@@ -222,15 +229,21 @@ func clip(s string, most int) string {
 // extensionsHeader of an answer to GET /v2/ tells a client that this registry
 // knows what the distribution specification leaves open: /v2/<name>/_regctl/tags
 // ("tags"), DELETE /v2/<name>/ ("repositories"), If-Match on deletes and
-// If-None-Match on pushes ("conditions").
+// If-None-Match on pushes ("conditions"), and if it keeps records
+// /v2/_regctl/deletions ("deletions").
 const (
 	extensionsHeader = "Regctl-Extensions"
 	extensions       = "tags, repositories, conditions"
+	extraDeletions   = ", deletions"
 )
 
 // ping answers GET /v2/, as docker login and every client begin with it.
 func (h *Handler) ping(_ context.Context, w *response, _ *request) error {
-	w.Header().Set(extensionsHeader, extensions)
+	said := extensions
+	if h.o.Deletions != nil {
+		said += extraDeletions
+	}
+	w.Header().Set(extensionsHeader, said)
 	return writeJSON(w, "application/json", []byte("{}"))
 }
 

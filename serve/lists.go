@@ -149,6 +149,7 @@ type (
 		Size         int64          `json:"size"`
 		Created      time.Time      `json:"created,omitzero"`
 		Pushed       time.Time      `json:"pushed,omitzero"`
+		Pulled       time.Time      `json:"pulled,omitzero"`
 		Platforms    []oci.Platform `json:"platforms"`
 	}
 )
@@ -190,7 +191,7 @@ func newDetail(d oci.TagDetail) detailJSON {
 	}
 	return detailJSON{
 		Tag: d.Tag, Digest: d.Manifest.Digest, MediaType: d.Manifest.MediaType, ManifestSize: d.Manifest.Size,
-		Size: d.Size, Created: d.Created, Pushed: d.Pushed, Platforms: platforms,
+		Size: d.Size, Created: d.Created, Pushed: d.Pushed, Pulled: d.Pulled, Platforms: platforms,
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 	kindCatalog                    // Of registry:2, not in the specification.
 	kindRepoDelete                 // Ours.
 	kindTagDetails                 // Ours.
+	kindDeletions                  // Ours: what was deleted.
 	kindHealth                     // Ours: the process answers.
 	kindReady                      // Ours: it wants traffic.
 	kindOptions                    // Which methods a path takes.
@@ -46,6 +47,7 @@ const (
 	formHealth
 	formReady
 	formCatalog
+	formDeletions // /v2/_regctl/deletions
 	formTags      // /v2/<name>/tags/list
 	formDetails   // /v2/<name>/_regctl/tags
 	formManifest  // /v2/<name>/manifests/<tag-or-digest>
@@ -68,6 +70,7 @@ var methodsOf = [...][]methodKind{
 	formHealth:    {{"GET", kindHealth}, {"HEAD", kindHealth}},
 	formReady:     {{"GET", kindReady}, {"HEAD", kindReady}},
 	formCatalog:   {{"GET", kindCatalog}, {"HEAD", kindCatalog}},
+	formDeletions: {{"GET", kindDeletions}, {"HEAD", kindDeletions}},
 	formTags:      {{"GET", kindTags}, {"HEAD", kindTags}},
 	formDetails:   {{"GET", kindTagDetails}, {"HEAD", kindTagDetails}},
 	formManifest:  {{"GET", kindManifestGet}, {"HEAD", kindManifestHead}, {"PUT", kindManifestPut}, {"DELETE", kindManifestDelete}},
@@ -167,6 +170,8 @@ func locate(path string) target {
 		return target{form: formPing}
 	case "/v2/_catalog":
 		return target{form: formCatalog}
+	case "/v2/_regctl/deletions": // No repository can be called that.
+		return target{form: formDeletions}
 	case "/healthz":
 		return target{form: formHealth}
 	case "/readyz":
@@ -218,7 +223,7 @@ func locateIn(rest, head, last string) target {
 // check holds the parts of the path against their grammar.
 func (q *request) check() error {
 	switch q.form {
-	case formPing, formHealth, formReady, formCatalog:
+	case formPing, formHealth, formReady, formCatalog, formDeletions:
 		return nil
 	}
 	if err := oci.CheckRepo(q.repo); err != nil {

@@ -9,6 +9,8 @@ type Caller struct {
 	Addr      string // Address of the client, without a port where known.
 	RequestID string
 	UserAgent string
+	Run       string // What groups the calls of one command. May be empty.
+	Look      bool   // Who only looks: what is read is not used.
 }
 
 type callerKey struct{}

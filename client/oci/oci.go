@@ -193,5 +193,6 @@ type TagDetail struct {
 	Size      int64      // Of all that a pull of every platform would move, in bytes.
 	Created   time.Time  // When the image was built, as its config says.
 	Pushed    time.Time  // When the tag was last moved.
+	Pulled    time.Time  // When the manifest was last read by who uses it.
 	Platforms []Platform
 }

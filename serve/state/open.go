@@ -38,6 +38,7 @@ CREATE TABLE deletions (
 );
 CREATE INDEX deletions_repo ON deletions (repo, at);
 CREATE INDEX deletions_at ON deletions (at);
+CREATE INDEX deletions_digest ON deletions (digest, repo);
 CREATE TABLE pulls (
 	repo   TEXT NOT NULL,
 	digest TEXT NOT NULL,

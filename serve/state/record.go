@@ -92,6 +92,12 @@ func (s *State) Deleted(ctx context.Context, repo string, since time.Time) ([]De
 	return s.query(ctx, 0, "SELECT "+columns+", raw FROM deletions WHERE repo = ? AND at >= ? ORDER BY id", repo, nanos(since))
 }
 
+// WasDeleted tells whether there is a record of that kind of a digest in repo.
+func (s *State) WasDeleted(ctx context.Context, repo, kind string, d oci.Digest) (bool, error) {
+	ds, err := s.query(ctx, 1, "SELECT "+columns+", NULL FROM deletions WHERE digest = ? AND repo = ? AND kind = ? LIMIT 1", string(d), repo, kind)
+	return len(ds) > 0, err
+}
+
 // DeletedRepos returns the repositories of which something was recorded since
 // then.
 func (s *State) DeletedRepos(ctx context.Context, since time.Time) ([]string, error) {
