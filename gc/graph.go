@@ -1,6 +1,8 @@
 package gc
 
 import (
+	"strings"
+
 	"github.com/regctl/regctl/client/oci"
 )
 
@@ -20,6 +22,7 @@ type graph struct {
 	edges  []int32 // Names that things name, those of one thing together.
 	known  []int32 // Lists of things by name: 2*thing by digest, 2*thing+1 by content. none ends one.
 	levels [][]int32
+	steps  int // How often one node led to another: what tests hold against what there is.
 
 	ids   map[oci.Digest]int32 // Only while it is built.
 	queue []int32              // Of names that were reached and not followed.
@@ -29,7 +32,7 @@ type graph struct {
 const none int32 = -1
 
 type name struct {
-	digest    oci.Digest
+	digest    oci.Digest // In what is to go only of things.
 	data      *state // Nil if there is none.
 	known     int32  // The first in the list of things known by it.
 	referrers int32  // The first thing of which it is the subject.
@@ -70,8 +73,8 @@ func (g *graph) manifest(m Manifest, kind Kind, x *index) {
 		kind: kind, digest: g.name(m.Digest, x), content: g.name(m.Content, x), subject: none,
 		nextReferrer: none, touched: nanos(m.Touched), first: int32(len(g.edges)),
 	}
-	if kind != "" {
-		t.subject = g.name(m.Subject, x)
+	if subject := g.name(m.Subject, x); kind != "" {
+		t.subject = subject
 	}
 	for _, d := range m.Names {
 		if id := g.name(d, x); id != none {
@@ -110,6 +113,7 @@ func (g *graph) add(t thing) {
 // knownBy calls f with every thing that is known by n.
 func (g *graph) knownBy(n int32, f func(thing int32)) {
 	for e := g.names[n].known; e != none; e = g.known[e] {
+		g.steps++
 		f(e / 2)
 	}
 }
@@ -117,6 +121,7 @@ func (g *graph) knownBy(n int32, f func(thing int32)) {
 // referring calls f with every manifest whose subject is n.
 func (g *graph) referring(n int32, f func(thing int32)) {
 	for t := g.names[n].referrers; t != none; t = g.things[t].nextReferrer {
+		g.steps++
 		f(t)
 	}
 }
@@ -132,6 +137,9 @@ func (g *graph) hold(id int32, why rank) {
 	}
 }
 
+// left tells whether t is a link that nothing leads to.
+func (t *thing) left() bool { return !t.followed && t.kind != "" }
+
 // keep keeps a thing and, with follow, all it leads to.
 func (g *graph) keep(id int32, why rank) {
 	t := &g.things[id]
@@ -140,6 +148,7 @@ func (g *graph) keep(id int32, why rank) {
 		return
 	}
 	t.followed = true
+	g.steps += int(t.last - t.first)
 	g.reach(t.digest, why)
 	g.reach(t.content, why)
 	for _, n := range g.edges[t.first:t.last] {
@@ -168,34 +177,35 @@ func (g *graph) follow(why rank) {
 	}
 }
 
-// rest returns the graph of what was not kept: what of it may go, and for each
-// thing what stays with it if it cannot. It has its levels: what is in one
-// goes before the next begins.
+// rest returns the graph of what was not followed: what of it may go, nil if
+// nothing does, and for each thing what stays with it if it cannot go. It has
+// its levels: what is in one goes before the next begins.
 func (g *graph) rest() *graph {
-	n := 0
+	n, goes := 0, false
 	for i := range g.things {
-		if !g.things[i].kept && g.things[i].kind != "" {
+		if g.things[i].left() {
 			n++
+			goes = goes || !g.things[i].kept
 		}
 	}
-	if n == 0 {
+	if !goes {
 		return nil
 	}
-	r := &graph{repo: g.repo, things: make([]thing, 0, n), known: make([]int32, 0, 2*n)}
+	r := &graph{repo: g.repo, steps: g.steps, things: make([]thing, 0, n), known: make([]int32, 0, 2*n)}
 	ids := make([]int32, len(g.names)) // In r, one more than it is.
 	move := func(old int32) int32 {
 		if old == none || g.names[old].reached {
 			return none
 		}
 		if ids[old] == 0 {
-			r.names = append(r.names, name{digest: g.names[old].digest, data: g.names[old].data, known: none, referrers: none})
+			r.names = append(r.names, name{data: g.names[old].data, known: none, referrers: none})
 			ids[old] = int32(len(r.names))
 		}
 		return ids[old] - 1
 	}
 	for i := range g.things {
 		t := g.things[i]
-		if t.kept || t.kind == "" {
+		if !t.left() {
 			continue
 		}
 		first := int32(len(r.edges))
@@ -205,9 +215,13 @@ func (g *graph) rest() *graph {
 			}
 		}
 		r.add(thing{
-			kind: t.kind, touched: t.touched, digest: move(t.digest), content: move(t.content), subject: move(t.subject),
+			kind: t.kind, kept: t.kept, touched: t.touched, digest: move(t.digest), content: move(t.content), subject: move(t.subject),
 			nextReferrer: none, first: first, last: int32(len(r.edges)),
 		})
+		// A digest may be a part of a whole manifest, which need not stay.
+		if own := r.things[len(r.things)-1].digest; own != none {
+			r.names[own].digest = oci.Digest(strings.Clone(string(g.names[t.digest].digest)))
+		}
 	}
 	r.order()
 	return r

@@ -1,6 +1,9 @@
 package gc
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // marker decides about one repository after the other; it is safe for
 // concurrent use.
@@ -8,6 +11,7 @@ type marker struct {
 	index *index
 	o     Options
 	ages  ages
+	steps atomic.Int64 // See graph.
 }
 
 // mark raises the ranks of all data that r needs, and returns what of it may
@@ -38,7 +42,12 @@ func (m *marker) mark(r *Repository) *graph {
 		return nil
 	}
 	g.ids = nil
-	return g.rest()
+	rest := g.rest()
+	if rest != nil {
+		g = rest
+	}
+	m.steps.Add(int64(g.steps))
+	return rest
 }
 
 func (m *marker) roots(g *graph, why rank, is func(*thing) bool) {

@@ -44,6 +44,7 @@ func (o *order) after(v int32, f func(v, further int32)) {
 	switch {
 	case v < things:
 		t := &o.g.things[v]
+		o.g.steps += int(t.last - t.first)
 		for _, n := range o.g.edges[t.first:t.last] {
 			f(things+n, 1)
 		}
