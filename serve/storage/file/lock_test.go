@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -133,5 +134,88 @@ func TestLockUnreadable(t *testing.T) {
 func TestLockNoRoot(t *testing.T) {
 	if _, err := file.Lock(t.Context(), filepath.Join(t.TempDir(), "missing"), 0, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Until when a server wrote is told by the clock of the file system, so that it
+// can be compared with what was written, and survives who only looks.
+func TestServing(t *testing.T) {
+	root := t.TempDir()
+	l, err := file.Lock(t.Context(), root, 0, nil)
+	ok(t, err)
+	if at, err := l.Served(); err != nil || !at.IsZero() {
+		t.Errorf("served until %s, %v", at, err)
+	}
+	mark := func(ahead time.Duration) time.Time {
+		t.Helper()
+		ok(t, l.Serving(ahead))
+		at, err := l.Served()
+		ok(t, err)
+		return at
+	}
+	touched := func(name string) time.Time {
+		t.Helper()
+		name = filepath.Join(root, name)
+		ok(t, os.WriteFile(name, []byte("x"), 0o600))
+		info, err := os.Stat(name)
+		ok(t, err)
+		return info.ModTime()
+	}
+	before := touched("before")
+	ahead := mark(time.Hour)
+	if d := ahead.Sub(before); d < time.Hour || d > time.Hour+time.Minute {
+		t.Errorf("an hour ahead is %s", d)
+	}
+	during := touched("during")
+	end := mark(0)
+	if end.Before(during) || end.Sub(during) > time.Minute {
+		t.Errorf("written at %s, ended at %s", during, end)
+	}
+	ok(t, l.Unlock())
+	l, err = file.Lock(t.Context(), root, 0, nil)
+	ok(t, err)
+	defer l.Unlock()
+	if at, err := l.Served(); err != nil || !at.Equal(end) {
+		t.Errorf("after another look: %s, %v; want %s", at, err, end)
+	}
+	info, err := os.Stat(l.Path("served"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// Our own files are for nobody else.
+func TestGive(t *testing.T) {
+	root := t.TempDir()
+	l, err := file.Lock(t.Context(), root, 0, nil)
+	ok(t, err)
+	defer l.Unlock()
+	if got, want := l.Path("x"), filepath.Join(root, file.Private, "x"); got != want {
+		t.Errorf("path %s, want %s", got, want)
+	}
+	ok(t, os.WriteFile(l.Path("x"), nil, 0o666))
+	ok(t, os.Chmod(l.Path("x"), 0o666))
+	ok(t, l.Give("x"))
+	if info, err := os.Stat(l.Path("x")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := l.Give("y"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is not there: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("not root")
+	}
+	ok(t, l.Unlock())
+	ok(t, os.Chown(root, 12345, 12346))
+	l, err = file.Lock(t.Context(), root, 0, nil)
+	ok(t, err)
+	ok(t, l.Give("x"))
+	ok(t, l.Serving(time.Minute))
+	for _, name := range []string{"x", "served"} {
+		info, err := os.Stat(l.Path(name))
+		ok(t, err)
+		if st, is := info.Sys().(*syscall.Stat_t); !is || st.Uid != 12345 || st.Gid != 12346 {
+			t.Errorf("%s belongs to %+v", name, info.Sys())
+		}
 	}
 }
