@@ -390,6 +390,7 @@ func decodeDetail(d *json.Decoder) (oci.TagDetail, error) {
 		Size         int64          `json:"size"`
 		Created      time.Time      `json:"created"`
 		Pushed       time.Time      `json:"pushed"`
+		Pulled       time.Time      `json:"pulled"`
 		Platforms    []oci.Platform `json:"platforms"`
 	}
 	if err := d.Decode(&w); err != nil {
@@ -403,6 +404,6 @@ func decodeDetail(d *json.Decoder) (oci.TagDetail, error) {
 	}
 	return oci.TagDetail{
 		Tag: w.Tag, Manifest: oci.Descriptor{MediaType: w.MediaType, Digest: w.Digest, Size: w.ManifestSize},
-		Size: w.Size, Created: w.Created, Pushed: w.Pushed, Platforms: w.Platforms,
+		Size: w.Size, Created: w.Created, Pushed: w.Pushed, Pulled: w.Pulled, Platforms: w.Platforms,
 	}, nil
 }

@@ -287,6 +287,7 @@ func (l *link) newRequest(ctx context.Context, r *request, slot *slot, sending *
 	for name, values := range r.header {
 		req.Header[name] = slices.Clone(values)
 	}
+	setCaller(ctx, req)
 	return req, nil
 }
 

@@ -20,6 +20,7 @@ const (
 	listsDetails   = "tags"         // GET /v2/<name>/_regctl/tags.
 	deletesRepos   = "repositories" // DELETE /v2/<name>.
 	takesCondition = "conditions"   // If-Match on deletes, If-None-Match on pushes.
+	keepsRecords   = "deletions"    // GET /v2/_regctl/deletions.
 )
 
 // trait is what is known of whether something is so.

@@ -58,8 +58,8 @@ type (
 )
 
 // deletions is ours: a page of what was deleted, the oldest first. ?since= is a
-// time, ?run= the only run that is wanted, ?raw=1 asks for manifests too, ?last=
-// is the id before the page.
+// time, ?run= the only run that is wanted, ?digest= the only digest, ?raw=1 asks
+// for manifests too, ?last= is the id before the page.
 func (h *Handler) deletions(ctx context.Context, w *response, q *request) error {
 	if h.o.Deletions == nil {
 		return oci.Errorf(oci.NotFound, "this registry keeps no record of what is deleted")
@@ -92,7 +92,7 @@ func (h *Handler) deletions(ctx context.Context, w *response, q *request) error 
 
 // listOptions reads the query of a page of at most most.
 func listOptions(query url.Values, most int) (state.ListOptions, error) {
-	o := state.ListOptions{N: most, Run: query.Get("run"), Raw: query.Get("raw") == "1"}
+	o := state.ListOptions{N: most, Run: query.Get("run"), Digest: oci.Digest(query.Get("digest")), Raw: query.Get("raw") == "1"}
 	if value := query.Get("n"); value != "" {
 		n, err := parseN(value)
 		if err != nil {

@@ -126,11 +126,12 @@ func (s *State) DeletedRepos(ctx context.Context, since time.Time) ([]string, er
 
 // ListOptions of [State.List].
 type ListOptions struct {
-	Since time.Time // Not before.
-	After int64     // IDs that follow this one.
-	Run   string    // Only of this run. Empty: of any.
-	N     int       // At most so many; at least 1.
-	Raw   bool      // With the bytes of manifests.
+	Since  time.Time  // Not before.
+	After  int64      // IDs that follow this one.
+	Run    string     // Only of this run. Empty: of any.
+	Digest oci.Digest // Only of this. Empty: of any.
+	N      int        // At most so many; at least 1.
+	Raw    bool       // With the bytes of manifests.
 }
 
 // maxRaw is about how many bytes of manifests one [State.List] returns.
@@ -143,8 +144,14 @@ func (s *State) List(ctx context.Context, o ListOptions) ([]Deletion, error) {
 	if o.Raw {
 		raw = "raw"
 	}
-	return s.query(ctx, maxRaw, "SELECT "+columns+", "+raw+` FROM deletions
-		WHERE id > ? AND at >= ? AND (? = '' OR run = ?) ORDER BY id LIMIT ?`, o.After, nanos(o.Since), o.Run, o.Run, max(o.N, 1))
+	where, args := "id > ? AND at >= ?", []any{o.After, nanos(o.Since)}
+	if o.Run != "" {
+		where, args = where+" AND run = ?", append(args, o.Run)
+	}
+	if o.Digest != "" {
+		where, args = where+" AND digest = ?", append(args, string(o.Digest))
+	}
+	return s.query(ctx, maxRaw, "SELECT "+columns+", "+raw+" FROM deletions WHERE "+where+" ORDER BY id LIMIT ?", append(args, max(o.N, 1))...)
 }
 
 // query reads records until they have more than most bytes of manifests; 0: all.
