@@ -33,9 +33,9 @@ const none int32 = -1
 
 type name struct {
 	digest    oci.Digest // In what is to go only of things.
-	data      *state // Nil if there is none.
-	known     int32  // The first in the list of things known by it.
-	referrers int32  // The first thing of which it is the subject.
+	data      *state     // Nil if there is none.
+	known     int32      // The first in the list of things known by it.
+	referrers int32      // The first thing of which it is the subject.
 	reached   bool
 }
 
