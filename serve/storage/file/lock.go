@@ -18,7 +18,8 @@ const lockPoll = 250 * time.Millisecond
 
 // Locked is a held lock. It is given back by Unlock, or when the process ends.
 type Locked struct {
-	file  *os.File
+	file  *os.File // Nil: there was no room for it.
+	dir   *os.File // That of the store, for those that have no room for a file.
 	root  string
 	owner *ids // Whom new files are given to; nil: nobody.
 }
@@ -47,29 +48,61 @@ type holder struct {
 // must be there. Another owner is waited for, asking again when after fires
 // (time.After if nil), until the waits add up to wait; then the error is a
 // [HeldError], which wait 0 gives at once. Lock before [Open], which counts on
-// there being no other. Errors are storage.ErrReadOnly, storage.ErrFull,
-// errors.ErrUnsupported where there is no flock(2), and that of ctx.
+// there being no other. Errors are storage.ErrReadOnly, errors.ErrUnsupported
+// where there is no flock(2), and that of ctx.
+//
+// A full disk is to be served and cleaned up, though it may have no room for a
+// lock file, or for the name of who does it. So the directory itself is locked
+// as well, where the file system can do that.
 func Lock(ctx context.Context, root string, wait time.Duration, after func(time.Duration) <-chan time.Time) (*Locked, error) {
 	if after == nil {
 		after = time.After
 	}
-	f, owner, err := openLock(root)
+	l := &Locked{root: root}
+	err := l.take(ctx, wait, after)
 	if err != nil {
-		return nil, fmt.Errorf("lock store %s: %w", root, refused(err))
+		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(err, l.Unlock()))
 	}
-	if err := poll(ctx, f, wait, after); err != nil {
-		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(err, f.Close()))
+	return l, nil
+}
+
+func (l *Locked) take(ctx context.Context, wait time.Duration, after func(time.Duration) <-chan time.Time) (err error) {
+	l.file, l.owner, err = openLock(l.root)
+	full := errors.Is(refused(err), storage.ErrFull)
+	if err != nil && !full {
+		return refused(err)
 	}
-	// A full disk is to be served and cleaned up, though it has no room for
-	// the name of who does it.
-	if err := refused(sign(f)); err != nil && !errors.Is(err, storage.ErrFull) {
-		return nil, fmt.Errorf("lock store %s: %w", root, errors.Join(err, f.Close()))
+	if !full {
+		if err := l.poll(ctx, l.file, wait, after); err != nil {
+			return err
+		}
 	}
-	return &Locked{f, root, owner}, nil
+	if l.dir, err = os.Open(l.root); err == nil {
+		err = l.poll(ctx, l.dir, wait, after)
+	}
+	var held *HeldError
+	if err != nil && (full || errors.As(err, &held) || ctx.Err() != nil) {
+		return err
+	}
+	if full {
+		return nil
+	}
+	if err := refused(sign(l.file)); err != nil && !errors.Is(err, storage.ErrFull) {
+		return err
+	}
+	return nil
 }
 
 // Unlock gives the lock back. The file stays: who waits has it open.
-func (l *Locked) Unlock() error { return l.file.Close() }
+func (l *Locked) Unlock() error {
+	var errs []error
+	for _, f := range []*os.File{l.dir, l.file} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 func openLock(root string) (*os.File, *ids, error) {
 	owner, err := heir(OS{}, root, os.Geteuid())
@@ -77,7 +110,7 @@ func openLock(root string) (*os.File, *ids, error) {
 		return nil, nil, err
 	}
 	if err := makePrivate(OS{}, root, owner); err != nil {
-		return nil, nil, err
+		return nil, owner, err
 	}
 	name := path.Join(root, Private, "lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
@@ -144,21 +177,21 @@ func (l *Locked) Served() (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-func poll(ctx context.Context, f *os.File, wait time.Duration, after func(time.Duration) <-chan time.Time) error {
+func (l *Locked) poll(ctx context.Context, f *os.File, wait time.Duration, after func(time.Duration) <-chan time.Time) error {
 	for {
 		ok, err := tryLock(f)
 		if err != nil || ok {
 			return err
 		}
 		if wait <= 0 {
-			return held(f.Name())
+			return held(l.Path("lock"))
 		}
 		step := min(wait, lockPoll)
 		wait -= step
 		select {
 		case <-after(step):
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), held(f.Name()))
+			return errors.Join(ctx.Err(), held(l.Path("lock")))
 		}
 	}
 }

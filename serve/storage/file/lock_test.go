@@ -36,6 +36,22 @@ func TestLock(t *testing.T) {
 	ok(t, l.Unlock())
 }
 
+// Who finds no room for a lock file has the directory alone locked.
+func TestLockedDirectory(t *testing.T) {
+	root := t.TempDir()
+	dir, err := os.Open(root)
+	ok(t, err)
+	ok(t, syscall.Flock(int(dir.Fd()), syscall.LOCK_EX))
+	var held *file.HeldError
+	if _, err := file.Lock(t.Context(), root, 0, nil); !errors.As(err, &held) {
+		t.Errorf("lock: %v", err)
+	}
+	ok(t, dir.Close())
+	l, err := file.Lock(t.Context(), root, 0, nil)
+	ok(t, err)
+	ok(t, l.Unlock())
+}
+
 func TestLockFile(t *testing.T) {
 	root := t.TempDir()
 	name := filepath.Join(root, file.Private, "lock")
