@@ -44,8 +44,8 @@ stderr: blobs that a collection of registry:2 took, indexes that are sparse.
   - sets bytes aside that are not those of their digest: they stay beside their
     place, as data.*.damaged. A pull of them fails at once instead of at its end,
     and a push, which would have skipped what is there, brings the right ones.
-Tags that lead nowhere stay, and so does what is missing: pushing the image again
-heals it.
+Tags that lead nowhere stay. What is missing comes back by pushing the image again:
+docker push, or regctl cp --force, which does not take it for whole.
 
 A registry:2 that runs on the same directory cannot be seen. If the last push is
 younger than an hour, and was not to a regctl serve, nothing is repaired without

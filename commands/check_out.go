@@ -159,7 +159,7 @@ func (t *checkTalk) print(f format) error {
 		return err
 	}
 	if more := t.report.Corrupt + t.report.Unread - listed; more > 0 {
-		t.env.say("and %s more", faultsIn(more))
+		t.env.say("and %s", howMany(more, "more fault", "more faults"))
 	}
 	return nil
 }
