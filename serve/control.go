@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/file"
 )
@@ -106,8 +107,9 @@ func toControlError(err error) *controlError {
 // control lets others on this machine ask a server to keep up its store.
 type control struct {
 	keeper *keeper
+	clock  clock
+	log    *slog.Logger
 	token  string // "": who reaches the socket may ask.
-	after  func(time.Duration) <-chan time.Time
 	server http.Server
 	served sync.WaitGroup
 	files  []string // Removed in the end.
@@ -115,8 +117,8 @@ type control struct {
 
 // startControl listens beside the lock. Runs end with ctx. The error says why
 // that cannot be: the disk is full, say.
-func startControl(ctx context.Context, locked *file.Locked, k *keeper, after func(time.Duration) <-chan time.Time, log *slog.Logger) (*control, error) {
-	c := &control{keeper: k, after: after}
+func startControl(ctx context.Context, locked *file.Locked, k *keeper, t clock, log *slog.Logger) (*control, error) {
+	c := &control{keeper: k, clock: t, log: log}
 	listener, err := c.listen(ctx, locked)
 	if err != nil {
 		return nil, fmt.Errorf("open the control of the server: %w", err)
@@ -124,6 +126,7 @@ func startControl(ctx context.Context, locked *file.Locked, k *keeper, after fun
 	c.server = http.Server{
 		Handler:           c.handler(),
 		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      controlStall, // Each line has it anew.
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -217,8 +220,8 @@ func (c *control) handler() http.Handler {
 		host, _ := os.Hostname() // It is only shown.
 		answerControl(w, http.StatusOK, controlHello{os.Getpid(), host})
 	})
-	mux.HandleFunc("POST /gc", controlRun(c.after, c.keeper.collect))
-	mux.HandleFunc("POST /check", controlRun(c.after, c.keeper.check))
+	mux.HandleFunc("POST /gc", controlRun(c.clock.after, c.collect))
+	mux.HandleFunc("POST /check", controlRun(c.clock.after, c.keeper.check))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuseControl(w, http.StatusNotFound, "unknown", fmt.Sprintf("the server does not know %s %s; it is of another version", r.Method, r.URL.Path))
 	})
@@ -229,6 +232,16 @@ func (c *control) handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// collect collects, and tells the operator what went.
+func (c *control) collect(ctx context.Context, r CollectRequest, progress func(gc.Progress)) (gc.Report, error) {
+	began := c.clock.now()
+	report, err := c.keeper.collect(ctx, r, progress)
+	if !r.Dry && !errors.Is(err, ErrRunning) {
+		logCollection(ctx, c.log, "a collection that was asked for", report, c.clock.now().Sub(began), err)
+	}
+	return report, err
 }
 
 // controlRun answers with what run does.

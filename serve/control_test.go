@@ -50,13 +50,18 @@ func fixedNow() time.Time { return time.Date(2026, 11, 21, 14, 2, 11, 0, time.UT
 // keptUp begins the upkeep of a store in dir that s stands in for.
 func keptUp(t *testing.T, dir string, s standIn) *upkeeping {
 	t.Helper()
+	return keptUpLogged(t, dir, s, io.Discard)
+}
+
+func keptUpLogged(t *testing.T, dir string, s standIn, log io.Writer) *upkeeping {
+	t.Helper()
 	locked, err := file.Lock(t.Context(), dir, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rules := config.GC{Older: time.Hour, Uploads: 2 * time.Hour, Undo: 3 * time.Hour}
 	k := &keeper{store: s, rules: rules, jobs: 1, now: fixedNow}
-	u := startUpkeeping(t.Context(), locked, nil, k, clock{fixedNow, never}, slog.New(slog.DiscardHandler))
+	u := startUpkeeping(t.Context(), locked, nil, k, clock{fixedNow, never}, slog.New(slog.NewTextHandler(log, nil)))
 	t.Cleanup(func() {
 		if !u.stop() {
 			t.Error("it has not ended")
@@ -121,7 +126,8 @@ func TestControl(t *testing.T) {
 		},
 	}
 	dir := shortDir(t)
-	keptUp(t, dir, s)
+	var log bytes.Buffer
+	kept := keptUpLogged(t, dir, s, &log)
 	u := opened(t, dir)
 
 	var seen []string
@@ -146,6 +152,10 @@ func TestControl(t *testing.T) {
 	}
 	if fmt.Sprint(seen) != "[{mark 1 2} {read 3 4}]" {
 		t.Errorf("seen %v", seen)
+	}
+	kept.stop()
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `msg="a collection that was asked for is done" removed=1 bytes=2 of=5`) {
+		t.Errorf("logged %s", got) // Of what was not dry.
 	}
 }
 

@@ -51,29 +51,31 @@ func runSchedule(ctx context.Context, k *keeper, c clock, log *slog.Logger) {
 		}
 		began := c.now()
 		report, err := k.collect(ctx, CollectRequest{Options: gc.Options{Older: -1, Uploads: -1, Undo: -1}}, nil)
-		logCollection(ctx, log, report, c.now().Sub(began), err)
+		if errors.Is(err, ErrRunning) {
+			log.LogAttrs(ctx, slog.LevelInfo, "a scheduled collection was left out", slog.Any("why", err))
+			continue
+		}
+		logCollection(ctx, log, "a scheduled collection", report, c.now().Sub(began), err)
 	}
 }
 
-// logCollection tells of a collection by schedule in one line.
-func logCollection(ctx context.Context, log *slog.Logger, r gc.Report, took time.Duration, err error) {
-	if errors.Is(err, ErrStopping) {
-		return // The next one does the rest.
-	}
-	level, attrs := slog.LevelInfo, []slog.Attr{}
+// logCollection tells of a collection in one line.
+func logCollection(ctx context.Context, log *slog.Logger, what string, r gc.Report, took time.Duration, err error) {
 	var freed int64
 	removed := 0
 	for _, c := range r.Removed {
 		freed += c.Bytes
 		removed += c.N
 	}
-	attrs = append(attrs, slog.Int("removed", removed), slog.Int64("bytes", freed),
-		slog.Int64("of", r.Before.Bytes), slog.Duration("took", took))
+	level, text := slog.LevelInfo, what+" is done"
+	attrs := []slog.Attr{
+		slog.Int("removed", removed), slog.Int64("bytes", freed), slog.Int64("of", r.Before.Bytes), slog.Duration("took", took),
+	}
 	if n := len(r.Frozen); n > 0 {
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.Int("frozen", n), slog.String("first", r.Frozen[0].Repo+": "+r.Frozen[0].Why))
 	}
-	if n := len(r.Doubts); n > 0 {
+	if len(r.Doubts) > 0 {
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.String("doubt", r.Doubts[0]))
 	}
@@ -81,13 +83,13 @@ func logCollection(ctx context.Context, log *slog.Logger, r gc.Report, took time
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.Int("failed", n), slog.String("failure", r.Failed[0].Why))
 	}
-	what := "collected garbage"
 	switch {
-	case errors.Is(err, ErrRunning):
-		level, what, attrs = slog.LevelInfo, "a scheduled collection was left out", []slog.Attr{slog.Any("why", err)}
+	case errors.Is(err, ErrStopping), errors.Is(err, context.Canceled): // The next one does the rest.
+		text = what + " was ended"
+		attrs = append(attrs, slog.Any("why", err))
 	case err != nil:
-		level, what = slog.LevelError, "a scheduled collection failed"
+		level, text = slog.LevelError, what+" failed"
 		attrs = append(attrs, slog.Any("error", err))
 	}
-	log.LogAttrs(ctx, level, what, attrs...)
+	log.LogAttrs(ctx, level, text, attrs...)
 }

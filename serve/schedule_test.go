@@ -62,7 +62,7 @@ func TestSchedule(t *testing.T) {
 			`gc: {schedule: "TZ=UTC 0 3 * * *", untagged: true, older: 2h, uploads: 5h, undo: 2d}`, 49 * time.Hour,
 			func(context.Context, int) (gc.Report, error) { return freed, nil },
 			"[01T03:00:00 true 2h0m0s 5h0m0s 48h0m0s 1 false 02T03:00:00 true 2h0m0s 5h0m0s 48h0m0s 1 false]",
-			[]string{`level=INFO msg="collected garbage" removed=5 bytes=60 of=100 took=0s`, `msg="collected garbage"`},
+			[]string{`level=INFO msg="a scheduled collection is done" removed=5 bytes=60 of=100 took=0s`, `msg="a scheduled collection is done"`},
 		},
 		"what comes while one goes on is left out": {
 			`gc: {schedule: "TZ=UTC @hourly"}`, 5*time.Hour + time.Minute,
@@ -87,12 +87,13 @@ func TestSchedule(t *testing.T) {
 				return gc.Report{Frozen: []gc.Frozen{{Repo: "a", Why: "b"}}, Doubts: []string{"d"}, Failed: []gc.Failure{{Why: "w"}}}, nil
 			},
 			"[01T06:00:00 false 1h0m0s 24h0m0s 24h0m0s 1 false]",
-			[]string{`level=WARN msg="collected garbage" removed=0 bytes=0 of=0 took=0s frozen=1 first="a: b" doubt=d failed=1 failure=w`},
+			[]string{`level=WARN msg="a scheduled collection is done" removed=0 bytes=0 of=0 took=0s frozen=1 first="a: b" doubt=d failed=1 failure=w`},
 		},
 		"the end of the server ends it": {
 			`gc: {schedule: "@every 6h"}`, 7 * time.Hour,
 			func(ctx context.Context, _ int) (gc.Report, error) { <-ctx.Done(); return gc.Report{}, ctx.Err() },
-			"[01T06:00:00 false 1h0m0s 24h0m0s 24h0m0s 1 false]", nil,
+			"[01T06:00:00 false 1h0m0s 24h0m0s 24h0m0s 1 false]",
+			[]string{`level=INFO msg="a scheduled collection was ended" removed=0 bytes=0 of=0 took=1h0m0s why="the server is stopping"`},
 		},
 	}
 	for name, tt := range tests {

@@ -46,7 +46,7 @@ func startUpkeeping(ctx context.Context, locked *file.Locked, st *state.State, k
 	if locked != nil {
 		u.serving(ctx, beatAhead)
 		var err error
-		if u.control, err = startControl(ctx, locked, k, c.after, log); err != nil {
+		if u.control, err = startControl(ctx, locked, k, c, log); err != nil {
 			log.LogAttrs(ctx, slog.LevelWarn, "regctl gc and check cannot ask this server", slog.Any("error", err))
 		}
 	}
