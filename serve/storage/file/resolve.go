@@ -20,10 +20,12 @@ func (b *Backend) Resolve(_ context.Context, key string) (string, error) {
 		return "", err
 	}
 	name := b.path(key)
+	if _, err := b.fs.Stat(name); err != nil { // Its errors tell what is missing.
+		return "", missing(err)
+	}
 	if l, ok := b.fs.(linker); ok {
 		real, err := l.Real(name)
 		return real, missing(err)
 	}
-	_, err := b.fs.Stat(name)
-	return filepath.Clean(name), missing(err)
+	return filepath.Clean(name), nil
 }

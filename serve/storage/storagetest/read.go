@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -35,6 +36,10 @@ func malformed(s *suite, key string) {
 	s.is("stat", err, fs.ErrInvalid)
 	_, _, err = s.b.Open(ctx, key)
 	s.is("open", err, fs.ErrInvalid)
+	_, _, err = storage.Get(ctx, s.b, key, 10)
+	s.is("get", err, fs.ErrInvalid)
+	_, err = storage.Resolve(ctx, s.b, key)
+	s.is("resolve", err, fs.ErrInvalid)
 	_, err = s.b.Create(ctx, key, 0)
 	s.is("create", err, fs.ErrInvalid)
 	s.is("list", s.listError(key), fs.ErrInvalid)
@@ -70,17 +75,69 @@ func readTests() map[string]func(*suite) {
 				s.gone(key)
 				_, _, err := s.b.Open(s.Context(), key)
 				s.is("open "+short(key), err, fs.ErrNotExist)
+				_, _, err = storage.Get(s.Context(), s.b, key, 10)
+				s.is("get "+short(key), err, fs.ErrNotExist)
+				_, err = storage.Resolve(s.Context(), s.b, key)
+				s.is("resolve "+short(key), err, fs.ErrNotExist)
 			}
 		},
 		"OpenDirectory": func(s *suite) {
 			s.put("a/b", "data")
 			_, _, err := s.b.Open(s.Context(), "a")
 			s.is("open", err, fs.ErrInvalid)
+			_, _, err = storage.Get(s.Context(), s.b, "a", 10)
+			s.is("get", err, fs.ErrInvalid)
 		},
+		"Get":           getTells,
+		"Resolve":       resolveIsOneForOne,
 		"Seek":          readAndSeek,
 		"WhileReplaced": func(s *suite) { s.readWhile(func() { s.put("a/b", "new") }) },
 		"WhileRemoved":  func(s *suite) { s.readWhile(func() { s.ok(s.b.Remove(s.Context(), "a/b")) }) },
 		"WhileMoved":    func(s *suite) { s.readWhile(func() { s.ok(s.b.Rename(s.Context(), "a", "z")) }) },
+	}
+}
+
+// getTells gets what Open reads and Stat tells, up to just as much as wanted.
+func getTells(s *suite) {
+	for key, data := range map[string]string{"empty": "", "a/link": "12345", "big": strings.Repeat("x", 70_000)} {
+		s.put(key, data)
+		stat, err := s.b.Stat(s.Context(), key)
+		s.ok(err)
+		got, info, err := storage.Get(s.Context(), s.b, key, int64(len(data)))
+		if string(got) != data || err != nil {
+			s.Errorf("%s: %q, %v", key, short(string(got)), err)
+		}
+		if info.Size != stat.Size || !info.ModTime.Equal(stat.ModTime) || info.Dir {
+			s.Errorf("%s: %+v, stat tells %+v", key, info, stat)
+		}
+		if len(data) == 0 {
+			continue
+		}
+		got, info, err = storage.Get(s.Context(), s.b, key, int64(len(data))-1)
+		s.is("get less", err, storage.ErrTooLarge)
+		if len(got) > 0 || info.Size != stat.Size {
+			s.Errorf("%s: %d bytes, %+v, when less was wanted", key, len(got), info)
+		}
+	}
+}
+
+// resolveIsOneForOne resolves names of which none is a symbolic link.
+func resolveIsOneForOne(s *suite) {
+	s.put("a/b", "1")
+	s.put("a/c/d", "2")
+	at := map[string]string{}
+	for _, key := range []string{".", "a", "a/b", "a/c", "a/c/d"} {
+		real, err := storage.Resolve(s.Context(), s.b, key)
+		s.ok(err)
+		for other, where := range at {
+			if where == real {
+				s.Errorf("%s and %s are both %s", key, other, real)
+			}
+		}
+		at[key] = real
+		if parent := path.Dir(key); key != "." && path.Join(at[parent], path.Base(key)) != path.Clean(real) {
+			s.Errorf("%s is %s, what it is in is %s", key, real, at[parent])
+		}
 	}
 }
 
