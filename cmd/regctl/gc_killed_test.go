@@ -36,13 +36,14 @@ func namesOf(tb testing.TB, dir string) []string {
 	return names
 }
 
-// wantNamesOf wants the same names in a store as in another.
+// wantNamesOf wants the same names in a store as in another. What a tag had
+// before may be left: to find that, all tags would have to be read each time.
 func wantNamesOf(tb testing.TB, dir string, want []string) {
 	tb.Helper()
 	var wrong problems
 	got := namesOf(tb, dir)
 	for _, name := range got {
-		if _, ok := slices.BinarySearch(want, name); !ok {
+		if _, ok := slices.BinarySearch(want, name); !ok && !strings.Contains(name, "/index/") {
 			wrong.add("%s is left", name)
 		}
 	}
@@ -187,6 +188,7 @@ func TestKilledCollect(t *testing.T) {
 			s.end(t)
 		}
 		left := sum(dataOf(t, dir))
+		aDayOld(t, dir) // A directory is empty for an hour before it goes.
 		rest := collect(t, dir, "--untagged", "--undo", "0")
 		if freed := did.Before.Bytes - left + rest.Removed[gc.KindData].Bytes; freed != did.Removed[gc.KindData].Bytes {
 			t.Errorf("two runs freed %d bytes, one frees %d", freed, did.Removed[gc.KindData].Bytes)

@@ -207,6 +207,16 @@ func (g *generated) garbage() (n int, bytes int64) {
 	return n, bytes
 }
 
+// unlinked is how much data is in no repository.
+func (g *generated) unlinked() (n int) {
+	for d := range g.data {
+		if _, linked := g.live[d]; !linked {
+			n++
+		}
+	}
+	return n
+}
+
 // wantCollected wants all data and links in dir but those that no tag leads
 // to.
 func (g *generated) wantCollected(tb testing.TB, dir string) {
