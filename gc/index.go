@@ -3,6 +3,7 @@ package gc
 import (
 	"math"
 	"slices"
+	"sort"
 	"sync/atomic"
 	"time"
 
@@ -135,7 +136,8 @@ func (t *table[S]) seal() {
 
 func (t *table[S]) find(s S) *state {
 	part := t.parts[s[0]]
-	i, ok := slices.BinarySearchFunc(part, s, func(r record[S], s S) int { return compare(r.sum, s) })
+	// Records are not copied: their states change meanwhile.
+	i, ok := sort.Find(len(part), func(i int) int { return compare(s, part[i].sum) })
 	if !ok {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -184,9 +185,11 @@ func TestLoss(t *testing.T) {
 func numbers(hex []string) string {
 	var all []int
 	for _, h := range hex {
-		n := 0
-		fmt.Sscanf(h, "%x", &n)
-		all = append(all, n)
+		n, err := strconv.ParseInt(h, 16, 0)
+		if err != nil {
+			return err.Error()
+		}
+		all = append(all, int(n))
 	}
 	slices.Sort(all)
 	return strings.Trim(fmt.Sprint(all), "[]")
@@ -200,8 +203,10 @@ func hexed(links string) string {
 	all := strings.Split(links, ", ")
 	for i, l := range all {
 		f := strings.Fields(l)
-		n := 0
-		fmt.Sscan(f[2], &n)
+		n, err := strconv.Atoi(f[2])
+		if err != nil {
+			return err.Error()
+		}
 		all[i] = fmt.Sprintf("%s %s %x", f[0], f[1], n)
 	}
 	return strings.Join(all, ", ")

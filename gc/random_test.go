@@ -205,7 +205,7 @@ func ordered(gone []Item, jobs int) string {
 func TestAgainstTheRules(t *testing.T) {
 	t.Parallel()
 	kinds, reasons := map[Kind]int{}, map[Reason]int{}
-	for seed := range uint64(1000) {
+	for seed := range uint64(400) {
 		c := randomCode(seed)
 		o := c.options()
 		s := c.store()
@@ -245,7 +245,7 @@ func FuzzPlan(f *testing.F) {
 // the last one, and wants everything whole after each that follows.
 func TestEveryFault(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(60) {
+	for seed := range uint64(25) {
 		c := randomCode(seed)
 		o := c.options()
 		s := c.store()
@@ -347,7 +347,7 @@ func cancelled(t *testing.T, seed uint64, s *shop, o Options, at int) {
 // TestManyFaults lets random removals be busy or fail, several at once.
 func TestManyFaults(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(1000) {
+	for seed := range uint64(400) {
 		c := randomCode(seed)
 		o := c.options()
 		o.Jobs = 1 + int(seed%3)
@@ -365,7 +365,7 @@ func TestManyFaults(t *testing.T) {
 // TestEveryDoubt lets every single question to a source fail, or be the last.
 func TestEveryDoubt(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(80) {
+	for seed := range uint64(40) {
 		c := randomCode(seed)
 		o := c.options()
 		s := c.store()

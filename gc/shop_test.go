@@ -105,8 +105,10 @@ func (s *shop) Repos(context.Context) iter.Seq2[string, error] {
 				}
 				continue
 			}
-			if !yield(name, nil) || !yield(name, nil) {
-				return
+			for range 2 { // A source may say a thing twice.
+				if !yield(name, nil) {
+					return
+				}
 			}
 		}
 	}
