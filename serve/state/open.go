@@ -59,8 +59,10 @@ func (s *State) open(ctx context.Context) error {
 		return s.failed("open", err)
 	}
 	db, err := connect(s.path, url.Values{"_pragma": {
-		"busy_timeout(5000)",
-		"locking_mode(exclusive)", // No file for shared memory: a full disk has no room for it.
+		// Exclusive: no file for shared memory, for which a full disk has no
+		// room. The driver sorts pragmas, but for this one, and others open the
+		// file, for which it is too late then.
+		"busy_timeout(5000); pragma locking_mode(exclusive)",
 		"auto_vacuum(incremental)",
 		"synchronous(full)",
 		"cache_size(-512)", "temp_store(memory)",

@@ -78,6 +78,9 @@ func TestRestart(t *testing.T) {
 	if err != nil || len(got) != 2 {
 		t.Fatal(got, err)
 	}
+	if _, err := os.Stat(path + "-shm"); err == nil {
+		t.Error("there is a file of shared memory, for which a full disk has no room")
+	}
 	if g := got[0]; !bytes.Equal(g.Raw, want.Raw) || fmt.Sprint(g.Run, g.Kind, g.Repo, g.Tag, g.Digest, g.MediaType, g.By, g.Addr) !=
 		fmt.Sprint(want.Run, want.Kind, want.Repo, want.Tag, want.Digest, want.MediaType, want.By, want.Addr) || !g.At.Equal(start) {
 		t.Errorf("got %+v", g)
