@@ -115,7 +115,7 @@ func runInspect(ctx context.Context, env *Env, o *inspectOptions) error {
 	if err != nil {
 		return err
 	}
-	return inspect(ctx, env, reg, t, o)
+	return inspect(looking(ctx), env, reg, t, o)
 }
 
 func (o *inspectOptions) warn(env *Env) func(error) {

@@ -135,7 +135,7 @@ func runLs(ctx context.Context, env *Env, o *lsOptions) error {
 	if err != nil {
 		return err
 	}
-	items := l.items(ctx)
+	items := l.items(looking(ctx))
 	if o.Reverse && o.Sort == "" {
 		items = reversed(items)
 	}

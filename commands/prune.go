@@ -178,6 +178,7 @@ func pruneRegistryPy() map[string]string {
 }
 
 func runPrune(ctx context.Context, env *Env, o *pruneOptions) error {
+	ctx = looking(ctx)
 	p, err := newPruner(ctx, env, o)
 	if err != nil {
 		return err

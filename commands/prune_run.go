@@ -196,6 +196,7 @@ func (p *pruner) run(ctx context.Context) (err error) {
 		if err := p.begin(); err != nil {
 			return err
 		}
+		ctx = recorded(ctx, p.journal)
 		defer func() { err = errors.Join(err, p.closeJournal(through && p.sum.whole())) }()
 	}
 	first := p.planAndExecute

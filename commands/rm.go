@@ -93,6 +93,7 @@ func runRm(ctx context.Context, env *Env, o *rmOptions) error {
 			return err
 		}
 	}
+	ctx = recorded(ctx, r.journal)
 	for _, job := range jobs {
 		if err = r.do(ctx, job); err != nil {
 			break

@@ -29,6 +29,9 @@ const undoHelp = `Put back what rm or prune has deleted.
   regctl undo ID        what that run deleted
   regctl undo --list    the runs that are recorded
 
+  regctl undo --registry HOST --list
+  regctl undo --registry HOST [ID]
+
 Manifests are pushed as they were, and tags point where they pointed. A tag that
 exists now and points elsewhere stays as it is, unless --force is given. An image
 whose layers the registry has collected in the meantime cannot be put back; it is
@@ -36,7 +39,11 @@ told, and the others are. To undo twice does no harm.
 A tag that is put back counts as pushed now: a prune that ranks by pushes sees it
 as new.
 
-The records are in $XDG_STATE_HOME/regctl/undo or ~/.local/state/regctl/undo, one
+With --registry it is what that regctl serve has recorded: what anybody has
+deleted, with any client, over the last 90 days. What it has collected cannot be
+put back, see regctl gc --undo.
+
+Without, the records are in $XDG_STATE_HOME/regctl/undo or ~/.local/state/regctl/undo, one
 file a run. They hold manifests only, and are yours to delete.`
 
 func newUndo(env *Env, run func(context.Context, *Env, *undoOptions) error) *cobra.Command {
@@ -59,9 +66,8 @@ func newUndo(env *Env, run func(context.Context, *Env, *undoOptions) error) *cob
 		},
 	}
 	flags := cmd.Flags()
-	o.addWire(cmd)
+	o.add(cmd)
 	o.addJobs(cmd)
-	flags.StringVar(&o.Login, "login", "", "log in as `USER:PASSWORD`, for this command only; others on this machine can see it")
 	flags.BoolVar(&o.List, "list", false, "list the runs that are recorded")
 	flags.BoolVar(&o.Force, "force", false, "move tags back that point elsewhere now")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "tell what would be put back")
@@ -70,6 +76,9 @@ func newUndo(env *Env, run func(context.Context, *Env, *undoOptions) error) *cob
 }
 
 func runUndo(ctx context.Context, env *Env, o *undoOptions) error {
+	if o.Registry != "" {
+		return runUndoServer(ctx, env, o)
+	}
 	dir := env.undoHome()
 	if dir == "" {
 		return usagef("there is no place for records: neither $XDG_STATE_HOME nor a home directory")
@@ -95,17 +104,24 @@ func runUndo(ctx context.Context, env *Env, o *undoOptions) error {
 	}
 	defer journal.Close()
 	open := env.registries(&o.remoteOptions, env.warn)
-	undone, err := prune.Undo(ctx, func(address string) (oci.Registry, error) {
+	undone, err := prune.Undo(looking(ctx), func(address string) (oci.Registry, error) {
 		t, err := recordedTarget(address)
 		if err != nil {
 			return nil, err
 		}
-		return open.open(t)
+		reg, err := open.open(t)
+		if err != nil {
+			return nil, err
+		}
+		return restoring{reg}, nil
 	}, journal, prune.UndoOptions{Force: o.Force, DryRun: o.DryRun, Jobs: o.Jobs})
 	if err != nil {
 		return err
 	}
-	return tellUndone(env, o, dir, undone)
+	if err := tellUndone(env, o, undone); err != nil || o.DryRun {
+		return err
+	}
+	return prune.Mark(dir, o.ID, prune.KindUndone, env.Now())
 }
 
 // recordedTarget reads the address of a registry as a record has it.
@@ -167,7 +183,8 @@ func listJournals(env *Env, dir string, ids []string) error {
 // undoLines is how many tags are told by name.
 const undoLines = 40
 
-func tellUndone(env *Env, o *undoOptions, dir string, undone []prune.Undone) error {
+// tellUndone tells what became of it, and fails if some could not be put back.
+func tellUndone(env *Env, o *undoOptions, undone []prune.Undone) error {
 	restored, failed := 0, 0
 	would := ""
 	var lines []string
@@ -206,8 +223,5 @@ func tellUndone(env *Env, o *undoOptions, dir string, undone []prune.Undone) err
 	if failed > 0 {
 		return &ExitError{Status: exitSome}
 	}
-	if o.DryRun {
-		return nil
-	}
-	return prune.Mark(dir, o.ID, prune.KindUndone, env.Now())
+	return nil
 }
