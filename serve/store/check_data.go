@@ -74,6 +74,18 @@ func (t *dataTable) reason(d oci.Digest) error {
 	return t.reasons[d]
 }
 
+// read returns how many bytes were read to their end.
+func (t *dataTable) read() (n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.known {
+		if e.state == dataWhole || e.state == dataWrong {
+			n += e.size
+		}
+	}
+	return n
+}
+
 // bad returns what is there but not usable.
 func (t *dataTable) bad() (found []oci.Digest) {
 	t.mu.Lock()
@@ -240,19 +252,15 @@ type checkProgress struct {
 	mu   sync.Mutex
 	show func(CheckProgress)
 	now  CheckProgress
-	read int64
 }
 
 // tell says that in a phase so much was done, and that there is so much more.
-// What was read in a later phase is counted, and not told.
+// What is read in a later phase is not told.
 func (p *checkProgress) tell(phase CheckPhase, done, more int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if phase == CheckRead {
-		p.read += done
-		if p.now.Phase == CheckRepos {
-			return
-		}
+	if phase == CheckRead && p.now.Phase == CheckRepos {
+		return
 	}
 	if p.now.Phase != phase {
 		p.now = CheckProgress{Phase: phase}

@@ -117,7 +117,7 @@ func (c *checker) report() CheckReport {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.counts
-	r.Data, r.Bytes, r.Read = c.files, c.bytes, c.progress.read
+	r.Data, r.Bytes, r.Read = c.files, c.bytes, c.data.read()
 	r.Newest, r.NewestAt = c.newest, c.newestAt
 	r.Found, r.Repaired = map[FaultKind]int{}, len(c.repaired)
 	for _, f := range c.findings {

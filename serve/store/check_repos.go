@@ -357,6 +357,8 @@ func (r *repoCheck) isOwn(ctx context.Context, d, content oci.Digest) bool {
 		return true
 	case leadsAstray(d, content):
 		return false
+	case r.look(ctx, content).state == dataGone:
+		return true // Another fault says so.
 	case !r.o.Fast && !r.isAlso(ctx, content, d):
 		return false
 	}
