@@ -2,29 +2,47 @@ package meta
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/regctl/regctl/serve/storage"
-	"github.com/regctl/regctl/serve/storage/file"
 )
+
+// directory is a store that is written to at once, as nobody reads it yet.
+type directory struct {
+	storage.Backend
+	root string
+}
+
+func (d directory) write(key, content string) error {
+	name := filepath.Join(d.root, key)
+	err := os.WriteFile(name, []byte(content), 0o666)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(name), 0o777); err == nil {
+			err = os.WriteFile(name, []byte(content), 0o666)
+		}
+	}
+	return err
+}
 
 // bigStore fills a directory as pushes of images do, with tiny blobs.
 func bigStore(b *testing.B, repos, images int) storage.Backend {
 	b.Helper()
 	root := b.TempDir()
-	s, err := file.Open(root, file.Options{NoSync: true})
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := directory{openFile(b, root), root}
 	for r := range repos {
 		repo := fmt.Sprintf("team%d/app%d", r%10, r)
 		base := blob(b, s, repo, fmt.Sprintf("base of %d", r%20))
 		for i := range images {
-			image(b, s, repo, fmt.Sprintf("v%d", i), base, blob(b, s, repo, fmt.Sprintf("%s %d", repo, i)))
+			image(b, s, repo, fmt.Sprintf("v%d", i), base,
+				blob(b, s, repo, fmt.Sprintf("%s %d", repo, i)), blob(b, s, repo, fmt.Sprintf("%s %d more", repo, i)))
 		}
 	}
-	return s
+	return s.Backend
 }
 
 func BenchmarkScan(b *testing.B) {
