@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve/config"
 	"github.com/regctl/regctl/serve/state"
@@ -307,4 +309,96 @@ func TestAssembleFailedServedNothing(t *testing.T) {
 	if _, err := OpenUpkeep(t.Context(), UpkeepParts{Dir: dir, Config: configured(t, "")}); err == nil {
 		t.Error("collected")
 	}
+}
+
+// Each minute a server notes that it is there, and each day it forgets old
+// records.
+func TestBeat(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	locked, err := file.Lock(t.Context(), dir, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked.Unlock()
+	now := fixedNow()
+	st, err := state.Open(t.Context(), locked.Path(stateFile), func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for _, days := range []int{31, 29} {
+		d := state.Deletion{At: now.AddDate(0, 0, -days), Kind: state.KindTag, Repo: "app", Tag: fmt.Sprint(days), Digest: "sha256:" + oci.Digest(strings.Repeat("0", 64))}
+		if err := st.Record(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits := make(chan chan time.Time, 1)
+	after := func(d time.Duration) <-chan time.Time {
+		if d != beat {
+			t.Errorf("waits for %s", d)
+		}
+		c := make(chan time.Time, 1)
+		waits <- c
+		return c
+	}
+	k := &keeper{store: standIn{}, jobs: 1, now: fixedNow}
+	u := startUpkeeping(t.Context(), locked, st, k, clock{fixedNow, after}, slog.New(slog.DiscardHandler))
+	for range 2 {
+		tick := <-waits
+		old := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(locked.Path("served"), old, old); err != nil {
+			t.Fatal(err)
+		}
+		tick <- now
+		next := <-waits // So all of the last one is done.
+		if until, err := locked.Served(); err != nil || time.Until(until) <= time.Minute {
+			t.Errorf("served until %s, %v", until, err)
+		}
+		waits <- next
+	}
+	left, err := st.Deleted(t.Context(), "app", time.Time{})
+	if err != nil || len(left) != 1 || left[0].Tag != "29" {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	if !u.stop() {
+		t.Error("it has not ended")
+	}
+	u.leave()
+	if until, err := locked.Served(); err != nil || time.Until(until) > 0 {
+		t.Errorf("after the end served until %s, %v", until, err)
+	}
+}
+
+// A run that hangs in the storage and does not end with its server may still
+// write: nobody else gets the store.
+func TestUpkeepHangs(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	a, err := Assemble(t.Context(), Parts{Config: configured(t, ""), Dir: dir, After: never})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	a.upkeep.limit = time.Nanosecond
+	a.upkeep.keeper.store = standIn{onCollect: func(context.Context, gc.Options, bool) (gc.Report, error) {
+		close(began)
+		<-end
+		return gc.Report{}, nil
+	}}
+	go func() {
+		_, _ = a.upkeep.keeper.collect(context.Background(), everything(), nil)
+		close(ended)
+	}()
+	<-began
+	a.Close()
+	_, err = file.Lock(t.Context(), dir, 0, nil)
+	var held *file.HeldError
+	if !errors.As(err, &held) {
+		t.Errorf("somebody else gets the store: %v", err)
+	}
+	close(end)
+	<-ended
+	_ = a.state.Close()
+	_ = a.locked.Unlock()
 }

@@ -34,6 +34,7 @@ type upkeeping struct {
 	control *control     // Nil: nobody can ask.
 	clock   clock
 	log     *slog.Logger
+	limit   time.Duration // What a cancelled run may take to end.
 	cancel  context.CancelCauseFunc
 	jobs    sync.WaitGroup
 }
@@ -41,7 +42,7 @@ type upkeeping struct {
 // startUpkeeping begins. Without locked there is nobody to ask for anything,
 // nor a note to be made.
 func startUpkeeping(ctx context.Context, locked *file.Locked, st *state.State, k *keeper, c clock, log *slog.Logger) *upkeeping {
-	u := &upkeeping{keeper: k, locked: locked, state: st, clock: c, log: log}
+	u := &upkeeping{keeper: k, locked: locked, state: st, clock: c, log: log, limit: keepWait}
 	ctx, u.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if locked != nil {
 		u.serving(ctx, beatAhead)
@@ -88,7 +89,7 @@ func (u *upkeeping) quit() { u.cancel(ErrStopping) }
 // storage. It is called once nothing else writes to the store.
 func (u *upkeeping) stop() (ended bool) {
 	u.quit()
-	ended = u.keeper.shut(keepWait)
+	ended = u.keeper.shut(u.limit)
 	if u.control != nil {
 		u.control.stop()
 	}
