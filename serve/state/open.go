@@ -63,7 +63,6 @@ func (s *State) open(ctx context.Context) error {
 		// room. The driver sorts pragmas, but for this one, and others open the
 		// file, for which it is too late then.
 		"busy_timeout(5000); pragma locking_mode(exclusive)",
-		"auto_vacuum(incremental)",
 		"synchronous(full)",
 		"cache_size(-512)", "temp_store(memory)",
 		"journal_size_limit(4194304)",
@@ -136,6 +135,15 @@ func migrate(ctx context.Context, db *sql.DB, steps []string) error {
 	}
 	if err := checkVersion(ctx, db, len(steps)); err != nil {
 		return err
+	}
+	var tables int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+		return err
+	}
+	if tables == 0 { // It is written each time it is set, and a full disk has no room for that.
+		if _, err := db.ExecContext(ctx, "PRAGMA auto_vacuum = incremental"); err != nil {
+			return err
+		}
 	}
 	if _, err := db.ExecContext(ctx, "PRAGMA journal_mode = wal"); err != nil { // Stays in the file, so that it comes after the check.
 		return err
