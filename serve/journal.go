@@ -50,9 +50,18 @@ func WithJournal(reg JournalStore, st *state.State, log *slog.Logger, now func()
 	return &journal{JournalStore: reg, state: st, log: log, now: now}
 }
 
+// memory is what a journal is kept in: a [state.State].
+type memory interface {
+	Record(ctx context.Context, ds ...state.Deletion) error
+	Forget(ctx context.Context, ids ...int64) error
+	WasDeleted(ctx context.Context, repo, kind string, d oci.Digest) (bool, error)
+	Pulled(repo string, d oci.Digest, at time.Time)
+	LastPulled(ctx context.Context, repo string, digests ...oci.Digest) (map[oci.Digest]time.Time, error)
+}
+
 type journal struct {
 	JournalStore
-	state *state.State
+	state memory
 	log   *slog.Logger
 	now   func() time.Time
 }
@@ -107,6 +116,11 @@ func idsOf(ds []state.Deletion) []int64 {
 
 // DeleteTag implements [oci.Deleter].
 func (j *journal) DeleteTag(ctx context.Context, repo, tag string, was oci.Digest) error {
+	if was != "" {
+		if _, err := oci.ParseDigest(string(was)); err != nil {
+			return err
+		}
+	}
 	for {
 		at, err := j.TagAt(ctx, repo, tag)
 		if err != nil {
