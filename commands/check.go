@@ -107,13 +107,13 @@ func (t *checkTalk) check(ctx context.Context, upkeep serve.Upkeep, f format) er
 	refused := errors.Is(err, serve.ErrForeignWriter)
 	if err != nil && !refused {
 		t.broken()
-		return t.env.cannotUpkeep(err, config.Place{Path: t.store}, "regctl check")
+		return t.env.cannotUpkeep(err, config.Place{Path: t.store}, "regctl check"+t.o.flags())
 	}
 	if err := t.print(f); err != nil {
 		return err
 	}
 	if refused {
-		return t.env.cannotUpkeep(err, config.Place{Path: t.store}, "regctl check --repair")
+		return t.env.cannotUpkeep(err, config.Place{Path: t.store}, "regctl check --repair"+t.o.flags())
 	}
 	t.end()
 	return t.status()

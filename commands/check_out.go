@@ -26,7 +26,7 @@ func (t *checkTalk) begin() {
 	case t.holder.Remote:
 		t.env.say("asked the server (pid %d)", t.holder.PID)
 	default:
-		t.env.say("checking %s, which no server has", t.env.tilde(t.store))
+		t.env.say("checking %s; no regctl serve has it", t.env.tilde(t.store))
 	}
 }
 

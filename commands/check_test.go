@@ -10,6 +10,7 @@ import (
 
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve"
+	"github.com/regctl/regctl/serve/config"
 	"github.com/regctl/regctl/serve/store"
 )
 
@@ -75,6 +76,7 @@ func TestCheckTalk(t *testing.T) {
 	report := func(corrupt, unread, repaired int, faults ...store.Fault) store.CheckReport {
 		return store.CheckReport{Repositories: 123, Manifests: 4567, Bytes: 8_900_000_000, Faults: faults, Corrupt: corrupt, Unread: unread, Repaired: repaired}
 	}
+	foreign := fmt.Errorf("%w: app:1 changed 3s ago", serve.ErrForeignWriter)
 	const head = "checked 123 repositories, 4,567 manifests, 8.9 GB in 3.2 s: "
 	for _, c := range []struct {
 		name, args     string
@@ -112,10 +114,9 @@ unreadable -: no permission
 		},
 		{
 			name: "somebody writes", args: "--repair", report: report(1, 0, 0, missing), status: exitLocked,
-			err:    fmt.Errorf("%w: app:1 changed 3s ago", serve.ErrForeignWriter),
+			err:    foreign,
 			stdout: "missing-data sha256:00: not there; push it\n",
-			stderr: serve.ErrForeignWriter.Error() + ": app:1 changed 3s ago. If it is stopped: regctl check --repair --offline." +
-				" With regctl serve in its place, no stop is needed\n",
+			stderr: newTestEnv(nil).cannotUpkeep(foreign, config.Place{Path: "/srv"}, "regctl check --repair").Error() + "\n",
 		},
 		{
 			name: "the server stops", args: "--repair", report: report(0, 0, 2), err: serve.ErrStopping, status: exitLocked,
@@ -125,7 +126,7 @@ unreadable -: no permission
 		t.Run(c.name, func(t *testing.T) {
 			e := newTestEnv(nil)
 			now := e.Now()
-			e.Env.Now = func() time.Time { return now }
+			e.Now = func() time.Time { return now }
 			u := &fakeCheck{report: c.report, err: c.err, holder: serve.Holder{Remote: true, PID: 4711}}
 			u.took = func() { now = now.Add(3200 * time.Millisecond) }
 			var options *checkOptions
