@@ -20,6 +20,7 @@ import (
 	"github.com/regctl/regctl/client/oci/ocitest"
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve/meta"
+	journal "github.com/regctl/regctl/serve/state"
 	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/mem"
 	"github.com/regctl/regctl/serve/store"
@@ -92,7 +93,7 @@ var aged = ocitest.Content{
 const oldEnough = 10 * time.Minute
 
 func ageOptions() gc.Options {
-	return gc.Options{Untagged: true, Older: oldEnough, Uploads: oldEnough, Jobs: 1}
+	return gc.Options{Untagged: true, Older: oldEnough, Uploads: oldEnough, Undo: oldEnough, Jobs: 1}
 }
 
 // race is a run of a collection and what a client does meanwhile.
@@ -108,8 +109,29 @@ type race struct {
 	old    []byte                // The manifest "old".
 	blobs  map[oci.Digest]string // What it names.
 
-	mu   sync.Mutex
-	told map[string]error // "repo@digest" of what the client was told is there.
+	mu      sync.Mutex
+	told    map[string]error // "repo@digest" of what the client was told is there.
+	deleted records
+}
+
+func (w *race) record(d journal.Deletion) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deleted.list = append(w.deleted.list, d)
+}
+
+// Deleted implements [store.Records].
+func (w *race) Deleted(ctx context.Context, repo string, since time.Time) ([]journal.Deletion, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.deleted.Deleted(ctx, repo, since)
+}
+
+// DeletedRepos implements [store.Records].
+func (w *race) DeletedRepos(ctx context.Context, since time.Time) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.deleted.DeletedRepos(ctx, since)
 }
 
 // head asks for a blob, as a client does to know what it need not push.
@@ -187,6 +209,8 @@ type action struct {
 	goes   []string // "repo:tag" that it takes away.
 	// sparse are tags of indexes whose children may have been missing.
 	sparse []string
+	// restarts says that there is another run in it.
+	restarts bool
 }
 
 func indexNamed(children ...oci.Digest) []byte {
@@ -287,6 +311,18 @@ func pushes() []action {
 				}
 			}
 			return w.pushImage(ctx, "app", []string{"new"}, "only in lib", "garbage")
+		}},
+		{name: "mount an old blob", do: func(ctx context.Context, w *race) error {
+			d := digest.FromString("only in lib")
+			u, err := w.s.MountBlob(ctx, "app", "lib", d)
+			switch {
+			case err != nil:
+				return err
+			case u != nil:
+				return u.Cancel(ctx)
+			}
+			w.note("app "+string(d), nil)
+			return nil
 		}},
 		{name: "push an index of an old child", do: func(ctx context.Context, w *race) error {
 			if w.headManifest(ctx, "app", w.at["child2"]) {
@@ -398,6 +434,23 @@ func changes() []action {
 			goes: []string{"app:v1"},
 		},
 		{
+			name: "delete an old manifest that can be brought back",
+			do: func(ctx context.Context, w *race) error {
+				w.record(journal.Deletion{At: w.clock.now(), Kind: journal.KindManifest, Repo: "app", Digest: w.at["old"], Raw: w.old})
+				err := w.s.DeleteManifest(ctx, "app", w.at["old"])
+				if errors.Is(err, oci.ManifestUnknown) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				for d := range w.blobs {
+					w.note("app "+string(d), nil)
+				}
+				return nil
+			},
+		},
+		{
 			name: "delete a tag",
 			do: func(ctx context.Context, w *race) error {
 				err := w.s.DeleteTag(ctx, "app", "v1", "")
@@ -432,7 +485,8 @@ func changes() []action {
 			goes: []string{"app:v1", "app:multi"},
 		},
 		{
-			name: "restart the server",
+			name:     "restart the server",
+			restarts: true,
 			late: func(ctx context.Context, w *race) error {
 				w.head(ctx, "app", digest.FromString("garbage"))
 				w.headManifest(ctx, "app", w.at["oldindex"])
@@ -523,7 +577,7 @@ func (s *stepped) Remove(ctx context.Context, key string) error {
 // Whatever a client does at whatever step of a run, it is done or refused in a
 // way that it can try again, and nothing is lost that it was told is there.
 func TestEveryActionAtEveryStepOfACollection(t *testing.T) {
-	stride := 1
+	from, stride := newModel(t), 1
 	if raceDetector { // Each step takes many times as long.
 		stride = 7
 	}
@@ -531,7 +585,7 @@ func TestEveryActionAtEveryStepOfACollection(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
 			step := 1
-			for ; collectRace(t, step, a) && !t.Failed(); step += stride {
+			for ; collectRace(t, from, step, a) && !t.Failed(); step += stride {
 			}
 			if step < 100 {
 				t.Errorf("only %d steps", step)
@@ -541,15 +595,23 @@ func TestEveryActionAtEveryStepOfACollection(t *testing.T) {
 }
 
 // prepare makes a store that is old, with a client that has begun something.
-func prepare(t testing.TB, a action) (*race, *stepped) {
+func prepare(t testing.TB, from *model, a action) (*race, *stepped) {
 	clock := newFakeTime()
 	b := memAt(clock)
-	w := &race{t: t, clock: clock, b: b, told: map[string]error{}}
-	w.at = ocitest.Push(t, openAt(t, b, clock, time.Time{}), aged)
-	w.old, w.blobs = readOld(t, b, w.at)
+	w := &race{t: t, clock: clock, b: b, told: map[string]error{}, at: from.at, old: from.old, blobs: from.blobs}
+	for key, data := range from.files {
+		if err := storage.Put(t.Context(), b, key, data); err != nil {
+			t.Fatal(err)
+		}
+	}
 	clock.pass(time.Hour)
 	steps := &stepped{Backend: b}
-	w.s = openAt(t, steps, clock, time.Time{})
+	s, err := store.New(t.Context(), steps, store.Options{Now: clock.now, Records: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	collect(t, s.Repos(t.Context(), ""))
+	w.s = s
 	if a.before != nil {
 		if err := a.before(t.Context(), w); err != nil {
 			t.Fatal(err)
@@ -564,30 +626,49 @@ func prepare(t testing.TB, a action) (*race, *stepped) {
 	return w, steps
 }
 
-func readOld(t testing.TB, b storage.Backend, at map[string]oci.Digest) (old []byte, blobs map[oci.Digest]string) {
-	blobs = map[oci.Digest]string{}
-	read := func(d oci.Digest) []byte {
-		raw, _, err := storage.Get(t.Context(), b, meta.BlobKey(d), 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return raw
-	}
-	old = read(at["old"])
-	g, err := oci.ParseManifest("", old)
+// model is aged on a backend, to be copied.
+type model struct {
+	at    map[string]oci.Digest
+	files map[string][]byte
+	old   []byte                // The manifest "old".
+	blobs map[oci.Digest]string // What it names.
+}
+
+func newModel(t testing.TB) *model {
+	b := mem.New()
+	m := &model{at: ocitest.Push(t, open(t, b), aged), files: map[string][]byte{}, blobs: map[oci.Digest]string{}}
+	m.read(t, b, "docker")
+	m.old = m.files[meta.BlobKey(m.at["old"])]
+	g, err := oci.ParseManifest("", m.old)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range g.Blobs() {
-		blobs[d.Digest] = string(read(d.Digest))
+		m.blobs[d.Digest] = string(m.files[meta.BlobKey(d.Digest)])
 	}
-	return old, blobs
+	return m
+}
+
+func (m *model) read(t testing.TB, b storage.Backend, dir string) {
+	for e, err := range b.List(t.Context(), dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := dir + "/" + e.Name
+		if e.Dir {
+			m.read(t, b, key)
+			continue
+		}
+		if m.files[key], _, err = storage.Get(t.Context(), b, key, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // collectRace lets the action begin ahead of a step of a run, and tells whether
 // it had that many. Else it is done after the run.
-func collectRace(t *testing.T, step int, a action) bool {
-	w, steps := prepare(t, a)
+func collectRace(t *testing.T, from *model, step int, a action) bool {
+	w, steps := prepare(t, from, a)
 	done := make(chan error, 1)
 	begun := false
 	steps.do = func() {
@@ -597,6 +678,9 @@ func collectRace(t *testing.T, step int, a action) bool {
 		case err := <-done:
 			done <- err
 		case <-time.After(5 * time.Millisecond):
+		}
+		if !a.restarts {
+			w.clock.pass(time.Hour) // The run takes longer than any lease.
 		}
 	}
 	ctx, stop := context.WithCancel(t.Context())
