@@ -129,6 +129,11 @@ func parseSchedule(s string) (cron.Schedule, error) {
 	if strings.Contains(s, "TZ=") && !strings.Contains(s, " ") { // The parser counts on a space.
 		return nil, fmt.Errorf(form, s)
 	}
+	if every, ok := strings.CutPrefix(s, "@every "); ok { // The parser takes what is too short for a second.
+		if d, err := time.ParseDuration(every); err == nil && d < time.Second {
+			return nil, fmt.Errorf(form, s)
+		}
+	}
 	schedule, err := cron.ParseStandard(s)
 	if err != nil {
 		return nil, fmt.Errorf(form+": %w", s, err)

@@ -77,6 +77,7 @@ func TestGCErrors(t *testing.T) {
 		"gc: {schedule: '0 0 3 * * *'}":                     `config.yml:1: gc.schedule: "0 0 3 * * *" is not a time such as`,
 		"gc: {schedule: 'TZ=UTC'}":                          `config.yml:1: gc.schedule: "TZ=UTC" is not a time such as`,
 		"gc: {schedule: '@every'}":                          `config.yml:1: gc.schedule: "@every" is not a time such as`,
+		"gc: {schedule: '@every -1h'}":                      `config.yml:1: gc.schedule: "@every -1h" is not a time such as`,
 		"gc: {schedule: '0 0 31 2 *'}":                      `config.yml:1: gc.schedule: "0 0 31 2 *" never comes`,
 		"gc: {schedule: {at: night}}":                       "config.yml:1: gc.schedule: must be a single value",
 		"gc:\n  schedule: @daily":                           `a value that begins with @ needs quotes: "@daily"`,
@@ -117,4 +118,25 @@ func TestPurgingOfOthers(t *testing.T) {
 	if err != nil || len(warnings) > 0 || c.GC.Uploads != 2*time.Hour {
 		t.Errorf("%+v, %v, %v", c, warnings, err)
 	}
+}
+
+// Whatever a schedule is, it is refused or comes again and again.
+func FuzzSchedule(f *testing.F) {
+	for _, s := range []string{"@daily", "@every 6h", "TZ=UTC 0 3 * * 1-5", "CRON_TZ=", "*/0 * * * *", "0 0 31 2 *", "1-59/7 0,12 1 jan mon", "TZ= ", "@every 1ns"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, _, err := config.Parse("", nil, []string{"REGISTRY_GC_SCHEDULE=" + s})
+		if err != nil || c.GC.Schedule == "" {
+			return
+		}
+		at := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+		for range 3 {
+			next := c.GC.Next(at)
+			if !next.After(at) {
+				t.Fatalf("%q comes at %s after %s", s, next, at)
+			}
+			at = next
+		}
+	})
 }
