@@ -149,7 +149,7 @@ func (t *gcTalk) collect(ctx context.Context, upkeep serve.Upkeep, request serve
 	t.report = report
 	if err != nil {
 		t.broken()
-		return t.env.cannotUpkeep(err, config.Place{Path: t.store}, "regctl gc")
+		return t.env.cannotUpkeep(err, config.Place{Path: t.store}, "regctl gc"+t.o.flags())
 	}
 	if err := t.print(f); err != nil {
 		return err

@@ -25,7 +25,7 @@ func (t *gcTalk) begin() {
 	case t.holder.Remote:
 		t.env.say("asked the server (pid %d)", t.holder.PID)
 	default:
-		t.env.say("collecting %s, which no server has", t.env.tilde(t.store))
+		t.env.say("collecting %s; no regctl serve has it", t.env.tilde(t.store))
 	}
 }
 
@@ -73,17 +73,6 @@ func (t *gcTalk) some(lines []string) {
 		}
 		t.env.say("%s", line)
 	}
-}
-
-// flags choose the same store again.
-func (o *localOptions) flags() string {
-	switch {
-	case o.Data != "":
-		return " --data " + o.Data
-	case o.Config != "":
-		return " " + o.Config
-	}
-	return ""
 }
 
 // failedName is what could not be removed.

@@ -154,7 +154,7 @@ freed 0 B of 4.0 GB; kept 1.2 GB for undo until 03:12 tomorrow (--undo 0 frees i
 				u.report.Removed = map[gc.Kind]gc.Count{gc.KindData: {N: 3, Bytes: gb}, gc.KindUpload: {N: 1, Bytes: gb}}
 				u.report.Kept = map[gc.Reason]gc.Count{gc.KeptUntagged: {N: 1, Bytes: 5}, gc.KeptBusy: {N: 1, Bytes: 6}}
 			},
-			stderr: `collecting /var/lib/registry, which no server has
+			stderr: `collecting /var/lib/registry; no regctl serve has it
 freed 2.0 GB of 4.0 GB; kept 5 B without a tag (--untagged), 6 B touched while this ran (the next run)
 `,
 		},
@@ -277,7 +277,7 @@ func TestCannotUpkeep(t *testing.T) {
 	}{
 		{&file.HeldError{Host: host, PID: 7}, exitLocked, "process 7 on host " + host + ", which does not answer; try again when"},
 		{&file.HeldError{Host: "other.lan.invalid", PID: 7}, exitLocked, "; run regctl gc there, where it can be asked"},
-		{fmt.Errorf("%w: x changed", serve.ErrForeignWriter), exitLocked, "x changed"},
+		{fmt.Errorf("%w: x changed", serve.ErrForeignWriter), exitLocked, "x changed. If it is stopped: regctl gc --offline. "},
 		{fmt.Errorf("a collection %w since then", serve.ErrRunning), exitLocked, "; try again when it is over"},
 		{serve.ErrStopping, exitLocked, "leaves the rest to the next run"},
 		{meta.ErrForeign, exitLocked, meta.ErrForeign.Error()},
