@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"path"
 	"slices"
@@ -531,6 +532,51 @@ func TestRepairGrantsNothing(t *testing.T) {
 	check(t, s, store.CheckOptions{Repair: true})
 	if _, err := s.StatBlob(t.Context(), "thief", at["first"]); !errors.Is(err, oci.BlobUnknown) {
 		t.Errorf("the blob of another repository: %v, want BLOB_UNKNOWN", err)
+	}
+}
+
+// unlistable fails to list a directory.
+type unlistable struct {
+	storage.Backend
+	dir string
+}
+
+func (u unlistable) List(ctx context.Context, dir string) iter.Seq2[storage.Entry, error] {
+	if dir != u.dir {
+		return u.Backend.List(ctx, dir)
+	}
+	return func(yield func(storage.Entry, error) bool) {
+		yield(storage.Entry{}, fmt.Errorf("list %s: %w", dir, fs.ErrPermission))
+	}
+}
+
+// What cannot be listed is told, and the rest is checked all the same.
+func TestCheckOfWhatCannotBeListed(t *testing.T) {
+	b := mem.New()
+	at := ocitest.Push(t, open(t, b), base)
+	if err := b.Remove(t.Context(), meta.BlobKey(at["below"])); err != nil {
+		t.Fatal(err)
+	}
+	const missing = "missing-data @below hurts app/below:v1"
+	for dir, want := range map[string]string{
+		path.Join(repositories, "app/_manifests/tags"):               "unreadable app",
+		path.Join(repositories, "app/_layers/sha256"):                "unreadable app",
+		path.Join(repositories, "app"):                               "unreadable",
+		"docker/registry/v2/blobs/sha256":                            "unreadable",
+		path.Dir(path.Dir(meta.BlobKey(at["first"]))):                "unreadable",
+		path.Join(repositories, "app/below/_manifests/tags/v1/none"): "",
+	} {
+		r := check(t, open(t, unlistable{b, dir}), store.CheckOptions{})
+		got := told(r, at)
+		if want != "" && !slices.Contains(got, want) {
+			t.Errorf("%s: found %q, want %q too", dir, got, want)
+		}
+		if dir != path.Join(repositories, "app") && !slices.Contains(got, missing) {
+			t.Errorf("%s: found %q, want %q too", dir, got, missing)
+		}
+		if want != "" && r.Unread == 0 {
+			t.Errorf("%s: nothing is unreadable", dir)
+		}
 	}
 }
 
