@@ -5,84 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path"
-	"slices"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/regctl/regctl/client/oci"
-	"github.com/regctl/regctl/serve/storage"
 )
-
-// unsynced is what was removed and is not durably gone yet.
-type unsynced struct {
-	mu    sync.Mutex          // Held also while the device is waited for: nobody gets ahead of it.
-	links map[string]struct{} // Directories that links were removed from: before any data goes.
-	rest  map[string]struct{} // Directories of what nothing hangs on.
-}
-
-// dropped notes where a link was removed.
-func (u *unsynced) dropped(dir string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.links == nil {
-		u.links = map[string]struct{}{}
-	}
-	u.links[dir] = struct{}{}
-}
-
-// freed notes where something was removed that nothing hangs on.
-func (u *unsynced) freed(dir string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.rest == nil {
-		u.rest = map[string]struct{}{}
-	}
-	u.rest[dir] = struct{}{}
-}
-
-// settleLinks makes the removal of links durable.
-func (m *Meta) settleLinks(ctx context.Context) error {
-	m.unsynced.mu.Lock()
-	defer m.unsynced.mu.Unlock()
-	if err := m.syncAll(ctx, m.unsynced.links); err != nil {
-		return err
-	}
-	clear(m.unsynced.links)
-	return nil
-}
-
-// Settle makes durable what DropBlob, RemoveData and RemoveLitter removed.
-// Nothing is lost without it: what was removed may be back after a power cut,
-// in the same order, and goes the next time.
-func (m *Meta) Settle(ctx context.Context) error {
-	if err := m.settleLinks(ctx); err != nil {
-		return err
-	}
-	m.unsynced.mu.Lock()
-	defer m.unsynced.mu.Unlock()
-	if err := m.syncAll(ctx, m.unsynced.rest); err != nil {
-		return err
-	}
-	clear(m.unsynced.rest)
-	return nil
-}
-
-func (m *Meta) syncAll(ctx context.Context, dirs map[string]struct{}) error {
-	var group errgroup.Group
-	group.SetLimit(readers)
-	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
-		group.Go(func() error {
-			if err := storage.Sync(ctx, m.backend, dir); err != nil {
-				return fmt.Errorf("make the removals from %s durable: %w", dir, err)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
 
 // removeIn removes key and the directory made for it, and returns the
 // directory whose names are to become durable for that: of two that share one,
@@ -100,7 +26,7 @@ func (m *Meta) removeIn(ctx context.Context, key string) (dir string, err error)
 }
 
 // RemoveData removes the bytes kept under a digest, and the directories that
-// this leaves empty; fs.ErrNotExist if there are none. What DropBlob dropped
+// this leaves empty; fs.ErrNotExist if there are none. What was dropped
 // before is durably gone first. The removal itself is durable after
 // [Meta.Settle].
 func (m *Meta) RemoveData(ctx context.Context, d oci.Digest) error {
@@ -118,29 +44,33 @@ func (m *Meta) RemoveData(ctx context.Context, d oci.Digest) error {
 	return nil
 }
 
-// DropManifest is [Repo.RemoveManifest] without reading the manifest or
-// listing a directory: it is durably gone when it returns, fs.ErrNotExist if
-// there was none, damaged or not. [Repo.TidyTags] is to follow when all are
-// dropped that are to be. A repository that has aliases remembers by each of
-// its names: all are to be told.
+// DropManifest is [Repo.RemoveManifest] in bulk, without reading the manifest
+// or listing a directory; fs.ErrNotExist if there was none, damaged or not.
+// Parents are dropped before their children, and manifests before blobs: what
+// goes later hangs on its being durably gone, and waits for that; so does
+// [Meta.Settle]. [Repo.TidyTags] is to follow when all are dropped that are to
+// be. A repository that has aliases remembers by each of its names: all are to
+// be told.
 func (h *Repo) DropManifest(ctx context.Context, d oci.Digest) error {
 	return h.r.manifests.drop(d, func() error {
-		dir, err := h.m.removeIn(ctx, revisionLink(h.r.name, d))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := h.m.settleManifests(ctx, h.r.name, true); err != nil {
 			return err
 		}
-		if e := storage.Sync(ctx, h.m.backend, dir); e != nil {
-			return e
-		}
+		dir, err := h.m.removeIn(ctx, revisionLink(h.r.name, d))
+		h.m.unsynced.droppedManifest(h.r.name, dir, h.m.families.mayBeParent(h.r.name, d))
 		return err
 	})
 }
 
 // DropBlob is [Repo.RemoveBlob] in bulk: it is durably gone once
-// [Meta.RemoveData] or [Meta.Settle] succeeded. fs.ErrNotExist if there was
+// [Meta.RemoveData] or [Meta.Settle] succeeded. What DropManifest dropped of
+// the repository before is durably gone first. fs.ErrNotExist if there was
 // none, damaged or not.
 func (h *Repo) DropBlob(ctx context.Context, d oci.Digest) error {
 	return h.r.blobs.drop(d, func() error {
+		if err := h.m.settleManifests(ctx, h.r.name, false); err != nil {
+			return err
+		}
 		dir, err := h.m.removeIn(ctx, layerLink(h.r.name, d))
 		h.m.unsynced.dropped(dir)
 		return err

@@ -169,6 +169,13 @@ func TestSweepFailsAtEveryStep(t *testing.T) {
 // After a power cut before any change, and with any single change that was not
 // waited for on the disk or not, nothing is gone that something needs.
 func TestSweepOverAPowerCutAtEveryStep(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		t.Run(fmt.Sprintf("known=%t", known), func(t *testing.T) { sweepOverPowerCuts(t, known) })
+	}
+}
+
+// sweepOverPowerCuts sweeps what a scan has found, or what nobody knows.
+func sweepOverPowerCuts(t *testing.T, known bool) {
 	disk := filetest.NewDisk()
 	b := onDisk(t, disk)
 	v := newVictim(t, b, "a")
@@ -195,7 +202,11 @@ func TestSweepOverAPowerCutAtEveryStep(t *testing.T) {
 		}
 		return nil
 	})
-	if err := v.sweep(t.Context(), offline(t, f)); err != nil {
+	m := offline(t, f)
+	if known {
+		scanRepo(t, m, "a")
+	}
+	if err := v.sweep(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	v.checkWhole(t, onDisk(t, disk.PowerCut()))
@@ -236,21 +247,32 @@ func TestSweepNeedsNoRoom(t *testing.T) {
 func TestSweepWaitsForTheDeviceOncePerDirectory(t *testing.T) {
 	disk := filetest.NewDisk()
 	b := onDisk(t, disk)
-	var blobs []oci.Digest
+	var blobs, images []oci.Digest
 	for i := range 100 {
 		blobs = append(blobs, blob(t, b, "a", fmt.Sprint(i)))
+		images = append(images, image(t, b, "a", fmt.Sprint(i), blobs[i]))
 	}
+	all := index(t, b, "a", "", images...)
 	m := offline(t, b)
+	scanRepo(t, m, "a")
 	h := m.Open("a")
 	defer h.Close()
 	disk.TakeSyncs()
+	for _, d := range append([]oci.Digest{all}, images...) {
+		if err := h.DropManifest(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if syncs := disk.TakeSyncs(); len(syncs) != 1 || !strings.HasSuffix(syncs[0], "revisions/sha256") {
+		t.Errorf("waits before the children of an index go: %q", syncs)
+	}
 	for _, d := range blobs {
 		if err := h.DropBlob(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(disk.TakeSyncs()); n != 0 {
-		t.Errorf("%d waits for links on which nothing hangs yet", n)
+	if syncs := disk.TakeSyncs(); len(syncs) != 1 || !strings.HasSuffix(syncs[0], "revisions/sha256") {
+		t.Errorf("waits before the blobs of images go: %q", syncs)
 	}
 	for _, d := range blobs {
 		if err := m.RemoveData(t.Context(), d); err != nil {

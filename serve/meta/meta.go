@@ -62,6 +62,7 @@ type Meta struct {
 
 	unsynced unsynced
 	traces   traces
+	families families
 }
 
 // Tag is where a tag points and since when.

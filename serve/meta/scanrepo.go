@@ -84,6 +84,7 @@ func (m *Meta) ScanRepo(ctx context.Context, name string, jobs int) (*RepoScan, 
 		return nil, err
 	}
 	s.dropAbsent()
+	m.families.learn(&s.RepoScan)
 	return &s.RepoScan, nil
 }
 
