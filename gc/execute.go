@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/regctl/regctl/client/oci"
 )
 
 // Execute removes what is planned, and reports what it did. A plan is
@@ -97,13 +95,13 @@ func (r *run) link(ctx context.Context, g *graph, id int32, mu *sync.Mutex) {
 
 // data removes a part of the data that is still not needed.
 func (r *run) data(ctx context.Context, part int) {
-	r.p.index.each(part, func(digest func() oci.Digest, touched int64, s *state) bool {
-		size, rank := s.load()
+	r.p.index.each(part, func(d datum) bool {
+		size, rank := d.load()
 		switch rank {
 		case unneeded:
-			i := Item{Kind: KindData, Digest: digest(), Size: size, Seen: time.Unix(0, touched)}
+			i := Item{Kind: KindData, Digest: d.digest(), Size: size, Seen: time.Unix(0, d.touched)}
 			if !r.remove(ctx, i) && ctx.Err() == nil {
-				s.raise(inUse)
+				d.raise(inUse)
 			}
 			r.p.meter.step()
 		case inUse:
@@ -132,8 +130,8 @@ func (r *run) litter(ctx context.Context) {
 // count counts why data stays, which may have changed.
 func (r *run) count() {
 	for part := range parts {
-		r.p.index.each(part, func(_ func() oci.Digest, _ int64, s *state) bool {
-			size, rank := s.load()
+		r.p.index.each(part, func(d datum) bool {
+			size, rank := d.load()
 			r.report.kept(rank, size)
 			return true
 		})

@@ -92,19 +92,32 @@ func (x *index) find(d oci.Digest) *state {
 // parts is how many parts an index has, see [index.each].
 const parts = 2 * 256
 
-// each calls f with all data of a part in its order until f returns false.
-func (x *index) each(part int, f func(d func() oci.Digest, touched int64, s *state) bool) {
-	if part < parts/2 {
-		each(x.short.parts[part], func(s *[32]byte) oci.Digest { return encode(shortPrefix, s[:]) }, f)
-		return
-	}
-	each(x.long.parts[part-parts/2], func(s *[64]byte) oci.Digest { return encode(longPrefix, s[:]) }, f)
+// datum is a record, whichever table it is in.
+type datum struct {
+	prefix  string
+	sum     []byte
+	touched int64
+	*state
 }
 
-func each[S sum](records []record[S], digest func(*S) oci.Digest, f func(func() oci.Digest, int64, *state) bool) {
+func (d datum) digest() oci.Digest { return encode(d.prefix, d.sum) }
+
+// each calls f with all data of a part in its order until f returns false.
+func (x *index) each(part int, f func(datum) bool) {
+	if part < parts/2 {
+		records := x.short.parts[part]
+		for i := range records {
+			r := &records[i]
+			if !f(datum{prefix: shortPrefix, sum: r.sum[:], touched: r.touched, state: &r.state}) {
+				return
+			}
+		}
+		return
+	}
+	records := x.long.parts[part-parts/2]
 	for i := range records {
 		r := &records[i]
-		if !f(func() oci.Digest { return digest(&r.sum) }, r.touched, &r.state) {
+		if !f(datum{prefix: longPrefix, sum: r.sum[:], touched: r.touched, state: &r.state}) {
 			return
 		}
 	}

@@ -96,8 +96,7 @@ func (o *order) takesPart(v int32) bool {
 	return int(v) >= len(o.g.things) || o.g.things[v].kind == KindManifest
 }
 
-// fill makes the levels of what was not kept. Those of manifests have one sort
-// of node each, for every path between two has a step to another level.
+// fill makes the levels of what was not kept.
 func (o *order) fill() {
 	g := o.g
 	last := int32(0)

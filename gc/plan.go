@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/regctl/regctl/client/oci"
 )
 
 // Plan is what is to go, and why the rest stays.
@@ -199,14 +197,14 @@ func (b *builder) finish() {
 		}
 	}
 	for part := range parts {
-		b.p.index.each(part, func(_ func() oci.Digest, touched int64, s *state) bool {
-			if b.marker.ages.young(touched, b.p.o.Older) {
-				s.raise(isYoung)
+		b.p.index.each(part, func(d datum) bool {
+			if b.marker.ages.young(d.touched, b.p.o.Older) {
+				d.raise(isYoung)
 			}
 			if len(b.doubts) > 0 {
-				s.raise(inDoubt)
+				d.raise(inDoubt)
 			}
-			size, rank := s.load()
+			size, rank := d.load()
 			r.Before = r.Before.plus(size)
 			if rank == unneeded {
 				r.removed(KindData, size)

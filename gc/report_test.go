@@ -268,12 +268,12 @@ func TestIndex(t *testing.T) {
 	x.seal()
 	var all []string
 	for part := range parts {
-		x.each(part, func(d func() oci.Digest, touched int64, s *state) bool {
-			if s != x.find(d()) {
-				t.Errorf("%s is not found", d())
+		x.each(part, func(d datum) bool {
+			if d.state != x.find(d.digest()) {
+				t.Errorf("%s is not found", d.digest())
 			}
-			size, _ := s.load()
-			all = append(all, fmt.Sprintf("%s…%s %d %v", d()[:9], d()[len(d())-2:], size, touched == nanos(clock())))
+			size, _ := d.load()
+			all = append(all, fmt.Sprintf("%s…%s %d %v", d.digest()[:9], d.digest()[len(d.digest())-2:], size, d.touched == nanos(clock())))
 			return true
 		})
 	}
@@ -293,6 +293,24 @@ func TestIndex(t *testing.T) {
 		t.Errorf("%d, %d", size, r)
 	}
 	(*state)(nil).raise(living)
+}
+
+func TestAges(t *testing.T) {
+	t.Parallel()
+	a := ages{clock()}
+	for _, test := range []struct {
+		at    time.Time
+		limit time.Duration
+		want  bool
+	}{
+		{ago(time.Hour), time.Hour, false}, {ago(time.Hour - 1), time.Hour, true}, {clock(), 0, false}, {clock().Add(1), 0, true},
+		{clock().Add(time.Minute), -time.Hour, true}, {ago(time.Minute), -time.Hour, false},
+		{time.Time{}, 365 * day, false}, {clock().AddDate(9000, 0, 0), 0, true},
+	} {
+		if got := a.young(nanos(test.at), test.limit); got != test.want {
+			t.Errorf("%v, younger than %v: %v", test.at, test.limit, got)
+		}
+	}
 }
 
 // TestMemory wants what the documentation says of it.
@@ -336,8 +354,8 @@ func BenchmarkIndex(b *testing.B) {
 	for b.Loop() {
 		x := indexOf(n)
 		for part := range parts {
-			x.each(part, func(d func() oci.Digest, _ int64, s *state) bool {
-				x.find(d()).raise(living)
+			x.each(part, func(d datum) bool {
+				x.find(d.digest()).raise(living)
 				return true
 			})
 		}
