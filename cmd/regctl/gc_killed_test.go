@@ -5,6 +5,7 @@ package main_test
 import (
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -66,15 +67,15 @@ func copyStore(tb testing.TB, from string) (to string) {
 	return to
 }
 
-// vanishing calls at with how many names have vanished from a store so far,
-// until stop is called.
-func vanishing(tb testing.TB, dir string, at func(n int)) (stop func()) {
+// vanishing closes reached when so many names have vanished from a store, and
+// watches it until stop is called.
+func vanishing(tb testing.TB, dir string, point int) (reached <-chan struct{}, stop func()) {
 	tb.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f, done := os.NewFile(uintptr(fd), "inotify"), make(chan struct{})
+	f, done, reach := os.NewFile(uintptr(fd), "inotify"), make(chan struct{}), make(chan struct{})
 	err = filepath.WalkDir(filepath.Join(dir, storeRoot), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			_, err = unix.InotifyAddWatch(fd, path, unix.IN_DELETE|unix.IN_MOVED_FROM)
@@ -94,14 +95,15 @@ func vanishing(tb testing.TB, dir string, at func(n int)) (stop func()) {
 			}
 			for b := buf[:size]; len(b) >= unix.SizeofInotifyEvent; {
 				if binary.NativeEndian.Uint32(b[4:])&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0 {
-					n++
-					at(n)
+					if n++; n == point {
+						close(reach)
+					}
 				}
 				b = b[unix.SizeofInotifyEvent+binary.NativeEndian.Uint32(b[12:]):]
 			}
 		}
 	}()
-	return func() {
+	return reach, func() {
 		f.Close()
 		<-done
 	}
@@ -143,9 +145,11 @@ func uninterrupted(t *testing.T, of string, g *generated) (names []string, did c
 	return names, did, vanished
 }
 
-func rounds(all, short int) int {
+var kills = flag.Int("kills", 20, "how often a collection is killed, at points all over it")
+
+func rounds(all int) int {
 	if testing.Short() {
-		return short
+		return min(all, 4)
 	}
 	return all
 }
@@ -162,21 +166,18 @@ func TestKilledCollect(t *testing.T) {
 		t.Fatal(err)
 	}
 	random, killed := rand.New(rand.NewPCG(1, 1)), 0
-	n := rounds(50, 8)
+	n := rounds(*kills)
 	for i := range n {
 		dir, point := copyStore(t, of), 1+random.IntN(vanish)
 		cmd := exec.Command(bin, "gc", "--data", dir, "--untagged", "--undo", "0", "-q")
 		cmd.Env = []string{"HOME=" + t.TempDir()}
-		stop := vanishing(t, dir, func(n int) {
-			if n == point {
-				_ = cmd.Process.Kill()
-			}
-		})
-		if out, err := cmd.CombinedOutput(); err == nil {
+		reached, stop := vanishing(t, dir, point)
+		switch err := killWhen(t, cmd, reached); {
+		case err == nil:
 			t.Logf("it was over before it could be killed at %d of %d", point, vanish)
-		} else if cmd.ProcessState.ExitCode() >= 0 {
-			t.Fatalf("%v: %s", err, out)
-		} else {
+		case cmd.ProcessState.ExitCode() >= 0:
+			t.Fatalf("gc: %v", err)
+		default:
 			killed++
 		}
 		stop()
@@ -204,6 +205,23 @@ func TestKilledCollect(t *testing.T) {
 	}
 }
 
+// killWhen runs a program and kills it when reached is closed.
+func killWhen(t *testing.T, cmd *exec.Cmd, reached <-chan struct{}) error {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-reached:
+		_ = cmd.Process.Kill()
+		return <-ended
+	}
+}
+
 // TestKilledServerThatCollects is the same for a server.
 func TestKilledServerThatCollects(t *testing.T) {
 	t.Parallel()
@@ -211,21 +229,32 @@ func TestKilledServerThatCollects(t *testing.T) {
 	g := generate(t, of, killShape)
 	want, _, vanish := uninterrupted(t, of, g)
 	random := rand.New(rand.NewPCG(2, 2))
-	for range rounds(8, 2) {
+	for range rounds(*kills / 4) {
 		dir, point := copyStore(t, of), 1+random.IntN(vanish)
 		s := startRegctl(t, dir)
-		stop := vanishing(t, dir, func(n int) {
-			if n == point {
-				_ = s.proc.Kill()
+		reached, stop := vanishing(t, dir, point)
+		over := make(chan struct{})
+		killing := make(chan bool)
+		go func() {
+			select {
+			case <-reached:
+				killing <- s.proc.Kill() == nil
+			case <-over:
+				killing <- false
 			}
-		})
+		}()
 		out, err := newRegctl(t).try(t, "gc", "--data", dir, "--untagged", "--undo", "0", "--older", "0")
-		if stop(); err != nil {
-			<-s.done // It was killed; if not, this waits for the test's end.
+		close(over)
+		if <-killing {
+			<-s.done
 		} else {
 			t.Logf("it was over before it could be killed at %d of %d", point, vanish)
 			s.end(t)
+			if err != nil {
+				t.Errorf("gc: %v", err)
+			}
 		}
+		stop()
 		g.wantLive(t, dir)
 		wantWhole(t, dir)
 		s = startRegctl(t, dir)
