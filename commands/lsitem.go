@@ -35,13 +35,14 @@ func (i lsItem) MarshalJSON() ([]byte, error) {
 		Size      int64      `json:"size,omitempty"`
 		Created   time.Time  `json:"created,omitzero"`
 		Pushed    time.Time  `json:"pushed,omitzero"`
+		Pulled    time.Time  `json:"pulled,omitzero"`
 		Platforms []string   `json:"platforms,omitzero"`
 		Tags      int        `json:"tags,omitempty"`
 		More      bool       `json:"more,omitempty"` // There are more tags than were looked at.
 	}{Repo: i.Repo, Tag: i.Tag}
 	if d := i.detail; d != nil {
 		out.Digest, out.MediaType, out.Size = d.Manifest.Digest, d.Manifest.MediaType, d.Size
-		out.Created, out.Pushed, out.Platforms = d.Created, d.Pushed, platformNames(d)
+		out.Created, out.Pushed, out.Pulled, out.Platforms = d.Created, d.Pushed, d.Pulled, platformNames(d)
 	}
 	if s := i.sum; s != nil {
 		out.Tags, out.Size, out.Pushed, out.More = s.tags, s.size, s.pushed, s.more

@@ -126,7 +126,7 @@ func (o *tagOptions) put(ctx context.Context, env *Env, t target) (oci.Descripto
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	m, err := reg.Manifest(ctx, t.repo, t.ref)
+	m, err := reg.Manifest(looking(ctx), t.repo, t.ref)
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
