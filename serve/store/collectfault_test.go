@@ -75,14 +75,9 @@ func survives(t *testing.T, r oci.Registry, at map[string]oci.Digest) {
 // finished checks that the next run leaves what a run without faults does.
 func finished(t *testing.T, b storage.Backend, at map[string]oci.Digest) {
 	t.Helper()
-	for range 2 { // The second takes the directories of what went.
-		if _, r, err := collectLater(t, b); err != nil || len(r.Failed)+len(r.Doubts)+len(r.Frozen) > 0 {
-			t.Errorf("the next run: %v, %+v", err, r)
-		}
-	}
 	s, r, err := collectLater(t, b)
-	if err != nil || removed(r) > 0 {
-		t.Errorf("then: %v, %+v", err, r)
+	if err != nil || len(r.Failed)+len(r.Doubts)+len(r.Frozen) > 0 {
+		t.Errorf("the next run: %v, %+v", err, r)
 	}
 	survives(t, s, at)
 	for _, name := range []string{"old", "oldindex", "oldsig", "oldlib", "l2", "loose", "lb"} {
@@ -150,6 +145,9 @@ func TestPowerCutInACollection(t *testing.T) {
 	}
 	disk.Before = nil
 	for i, cut := range append(cuts, disk.PowerCut()) {
+		if raceDetector && i%5 != 0 {
+			continue
+		}
 		b := onDisk(t, cut)
 		r := open(t, b)
 		survives(t, r, at)
