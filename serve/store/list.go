@@ -57,8 +57,7 @@ func (s *Store) referrers(ctx context.Context, repo string, d oci.Digest) ([]oci
 	}
 	var list []oci.Descriptor
 	for _, from := range digests {
-		s.leases.touch(repo, from)
-		f, err := r.Manifest(ctx, from)
+		f, err := s.touchManifest(ctx, r, from)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // Removed meanwhile.
 		}
