@@ -55,23 +55,25 @@ func (t *gcTalk) end() {
 	for _, f := range t.report.Failed {
 		failed = append(failed, failedName(f)+" is kept: "+f.Why)
 	}
-	t.some(frozen)
-	t.some(doubts)
-	t.some(failed)
+	t.some(frozen, 0)
+	t.some(doubts, 0)
+	t.some(failed, t.report.MoreFailed)
 	if len(frozen)+len(doubts) > 0 {
 		t.env.say("to see what is wrong, and what can be mended: regctl check%s", t.o.flags())
 	}
 }
 
-// some says the first of many lines.
-func (t *gcTalk) some(lines []string) {
+// some says the first of many lines. There are unlisted ones besides.
+func (t *gcTalk) some(lines []string, unlisted int) {
 	const few = 20
-	for i, line := range lines {
-		if i == few {
-			t.env.say("and %d more; all of them: -o json", len(lines)-i)
-			return
-		}
+	for _, line := range lines[:min(few, len(lines))] {
 		t.env.say("%s", line)
+	}
+	switch more := len(lines) - few; {
+	case more > 0 && unlisted > 0:
+		t.env.say("and %s more; %s of all: -o json", inThousands(int64(more+unlisted)), inThousands(int64(len(lines))))
+	case more > 0:
+		t.env.say("and %s more; all of them: -o json", inThousands(int64(more)))
 	}
 }
 
@@ -132,15 +134,31 @@ func (t *gcTalk) kept() (all []keptFor) {
 		{gc.KeptUndo, "for undo" + until + free},
 		{gc.KeptYoung, "younger than " + ageWords(r.Older) + " (--older 0)"},
 		{gc.KeptUntagged, "without a tag (--untagged)"},
-		{gc.KeptBusy, "touched while this ran (the next run)"},
+		{gc.KeptBusy, t.busy()},
 		{gc.KeptFrozen, "of what could not be read"},
-		{gc.KeptDoubt, "because not all could be listed"},
+		{gc.KeptDoubt, t.doubt()},
 	} {
 		if c := r.Kept[k.reason]; c.N > 0 {
 			all = append(all, keptFor{k.reason, c, k.why})
 		}
 	}
 	return all
+}
+
+// busy is why data stays that was to go.
+func (t *gcTalk) busy() string {
+	if len(t.report.Failed) > 0 {
+		return "touched while this ran, or not to be removed"
+	}
+	return "touched while this ran (the next run)"
+}
+
+// doubt is why data stays for which there may be something that was not seen.
+func (t *gcTalk) doubt() string {
+	if len(t.report.Doubts) == 0 {
+		return "of manifests that name each other in a circle"
+	}
+	return "because not all could be listed"
 }
 
 // ageWords writes a duration as --older takes it: 90m, 1h, 2d.
@@ -171,6 +189,7 @@ type gcResult struct {
 	Frozen    []gc.Frozen            `json:"frozen"`
 	Doubts    []string               `json:"doubts"`
 	Failed    []gc.Failure           `json:"failed"`
+	More      int                    `json:"moreFailed,omitempty"` // That Failed does not list.
 }
 
 // gcServer is the server that was asked.
@@ -185,7 +204,7 @@ func (t *gcTalk) result() gcResult {
 	out := gcResult{
 		Schema: "regctl.gc/v1", Store: t.store, DryRun: t.o.DryRun, Before: r.Before, Freed: bytes,
 		Removed: map[gc.Kind]gc.Count{}, Kept: map[gc.Reason]gc.Count{}, UndoUntil: r.UndoUntil,
-		Frozen: append([]gc.Frozen{}, r.Frozen...), Doubts: append([]string{}, r.Doubts...), Failed: append([]gc.Failure{}, r.Failed...),
+		Frozen: append([]gc.Frozen{}, r.Frozen...), Doubts: append([]string{}, r.Doubts...), Failed: append([]gc.Failure{}, r.Failed...), More: r.MoreFailed,
 	}
 	for _, k := range gcKinds() {
 		out.Removed[k] = r.Removed[k]

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -181,6 +182,27 @@ to see what is wrong, and what can be mended: regctl check --data /srv
 `,
 		},
 		{
+			name: "why it stays, in words that are true", status: exitSome, change: func(u *fakeUpkeep) {
+				u.report.Kept = map[gc.Reason]gc.Count{gc.KeptBusy: {N: 1, Bytes: 5}, gc.KeptDoubt: {N: 1, Bytes: 6}}
+				u.report.Failed = []gc.Failure{{Kind: gc.KindData, Digest: "sha256:1", Why: "permission denied"}}
+			},
+			stderr: `asked the server (pid 4711)
+freed 0 B of 4.0 GB; kept 5 B touched while this ran, or not to be removed, 6 B of manifests that name each other in a circle
+data sha256:1 is kept: permission denied
+`,
+		},
+		{
+			name: "what could not be listed", args: "-d", status: exitSome, change: func(u *fakeUpkeep) {
+				u.report.Kept = map[gc.Reason]gc.Count{gc.KeptDoubt: {N: 1, Bytes: 6}}
+				u.report.Doubts = []string{"x"}
+			},
+			stderr: `asked the server (pid 4711)
+would free 0 B of 4.0 GB; would keep 6 B because not all could be listed
+no data is removed: x
+to see what is wrong, and what can be mended: regctl check
+`,
+		},
+		{
 			name: "dry, and refused otherwise", args: "-d -q --exit-code", status: exitLocked, change: func(u *fakeUpkeep) {
 				u.report.Removed = map[gc.Kind]gc.Count{gc.KindData: {N: 3, Bytes: gb}}
 				u.report.Doubts = []string{serve.ErrForeignWriter.Error() + ": x changed 1m ago"}
@@ -261,6 +283,16 @@ func TestGCMany(t *testing.T) {
 	if lines := strings.Split(env.stderr.String(), "\n"); len(lines) != 23 || lines[20] != "and 980 more; all of them: -o json" {
 		t.Errorf("stderr\n%s", env.stderr)
 	}
+	u.report.Frozen, u.report.MoreFailed = nil, 500
+	for range 1000 {
+		u.report.Failed = append(u.report.Failed, gc.Failure{Kind: gc.KindEmpty, Key: "a"})
+	}
+	if err := env.collect(t, u, "-q -o go-template={{.moreFailed}}"); exitStatus(err) != exitSome || env.stdout.String() != "500\n" {
+		t.Errorf("%v, stdout %s", err, env.stdout)
+	}
+	if !strings.HasSuffix(env.stderr.String(), "\nand 1,480 more; 1,000 of all: -o json\n") {
+		t.Errorf("stderr\n%s", env.stderr)
+	}
 }
 
 func TestCannotUpkeep(t *testing.T) {
@@ -281,6 +313,7 @@ func TestCannotUpkeep(t *testing.T) {
 		{fmt.Errorf("a collection %w since then", serve.ErrRunning), exitLocked, "; try again when it is over"},
 		{serve.ErrStopping, exitLocked, "leaves the rest to the next run"},
 		{meta.ErrForeign, exitLocked, meta.ErrForeign.Error()},
+		{fmt.Errorf("%w: %w", storage.ErrReadOnly, syscall.EROFS), exitLocked, "; mount it for writing"},
 		{storage.ErrReadOnly, exitLocked, "; run it as who owns /srv"},
 		{fmt.Errorf("open store: %w", fs.ErrPermission), exitLocked, "; run it as who owns /srv"},
 		{errors.ErrUnsupported, exitFailed, "regctl gc works on Linux and macOS; run it where the store is"},
@@ -303,6 +336,10 @@ func TestWhichStore(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(registry, "docker", "registry", "v2"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(dir, "empty")
+	if err := os.MkdirAll(filepath.Join(empty, file.Private, "lock"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	named := filepath.Join(dir, "config.yml")
 	inMemory := filepath.Join(dir, "memory.yml")
 	for path, text := range map[string]string{named: text, inMemory: "storage: inmemory\n"} {
@@ -321,6 +358,9 @@ func TestWhichStore(t *testing.T) {
 		{"file", localOptions{Config: named}, nil, registry},
 		{"file of a variable", localOptions{}, []string{"REGISTRY_CONFIGURATION_PATH=" + named}, registry},
 		{"variable of registry:2", localOptions{}, []string{"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + registry}, registry},
+		{"inside", localOptions{Data: filepath.Join(registry, "docker", "registry", "v2")}, nil, "Name it: regctl gc --data " + registry + ","},
+		{"made by a server, and empty", localOptions{Data: empty}, nil, empty},
+		{"variable before file", localOptions{Config: named}, []string{"REGCTL_DATA=" + empty}, empty},
 		{"not there", localOptions{Data: dir}, nil, "looked in\n  " + dir + " (--data)\nName it: regctl gc --data DIR"},
 		{"variable of nothing", localOptions{}, []string{"REGCTL_DATA=" + dir}, dir + " ($REGCTL_DATA)"},
 		{"in memory", localOptions{Config: inMemory}, nil, "keeps the store in memory"},

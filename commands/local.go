@@ -68,6 +68,7 @@ func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (s
 	if err != nil {
 		return nil, place, err
 	}
+	e.warnOtherStore(o, c, place)
 	parts := serve.UpkeepParts{Dir: place.Path, Config: c, Now: e.Now, After: e.After}
 	if e.verbose {
 		parts.Log, _ = newLoggers(e.Stderr, config.Log{Level: "debug"})
@@ -83,6 +84,19 @@ func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (s
 		debug.SetGCPercent(40)
 	}
 	return u, place, nil
+}
+
+// warnOtherStore says that it is not the store of the config file that was named
+// for this command: that is in the environment, where nobody looks, and what is
+// collected is gone.
+func (e *Env) warnOtherStore(o *localOptions, c *config.Config, place config.Place) {
+	root := c.Storage.Root
+	if abs, err := filepath.Abs(root); err == nil {
+		root = abs
+	}
+	if o.Config != "" && o.Data == "" && place.From == "$REGCTL_DATA" && c.Storage.Root != "" && root != place.Path {
+		e.say("$REGCTL_DATA decides which store this is: %s, not %s of %s", e.tilde(place.Path), e.tilde(root), c.Storage.RootFrom)
+	}
 }
 
 // flags choose the same store again.
@@ -127,6 +141,11 @@ func (e *Env) localStore(o *localOptions, c *config.Config, command string) (con
 		return info, err
 	}
 	place, looked := config.FindStore(o.Data, c, e.Getenv, stat)
+	if !place.Found && place.Path != "" {
+		// What a server of ours has made, and nobody has pushed to, is a store.
+		_, err := stat(filepath.Join(place.Path, file.Private, "lock"))
+		place.Found = err == nil
+	}
 	if !place.Found {
 		lines := make([]string, len(looked))
 		for i, p := range looked {
@@ -135,11 +154,31 @@ func (e *Env) localStore(o *localOptions, c *config.Config, command string) (con
 				lines[i] = fmt.Sprintf("\n  %s (%s): permission denied", p.Path, p.From)
 			}
 		}
-		return config.Place{}, usagef("no registry found; looked in%s\nName it: %s --data DIR, or %s CONFIG.yml", strings.Join(lines, ""), command, command)
+		dir := "DIR"
+		if around := storeAround(place.Path, stat); around != "" {
+			dir = around
+		}
+		return config.Place{}, usagef("no registry found; looked in%s\nName it: %s --data %s, or %s CONFIG.yml", strings.Join(lines, ""), command, dir, command)
 	}
 	var err error
 	place.Path, err = filepath.Abs(place.Path)
 	return place, err
+}
+
+// storeAround returns the store that dir is in, "" if it is in none.
+func storeAround(dir string, stat func(string) (fs.FileInfo, error)) string {
+	const deepest = 4 // docker/registry/v2/repositories
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	for range deepest {
+		dir = filepath.Dir(dir)
+		if info, err := stat(filepath.Join(dir, "docker", "registry", "v2")); err == nil && info.IsDir() {
+			return dir
+		}
+	}
+	return ""
 }
 
 // cannotUpkeep gives an error of [serve.OpenUpkeep], or of what it opened, its
@@ -160,6 +199,8 @@ func (e *Env) cannotUpkeep(err error, place config.Place, command string) error 
 		return locked(err.Error() + ", which leaves the rest to the next run: " + command)
 	case errors.Is(err, meta.ErrForeign):
 		return &ExitError{exitLocked, err}
+	case errors.Is(err, syscall.EROFS):
+		return locked(err.Error() + "; mount it for writing: whoever works on a store locks it, and so does a dry run")
 	case errors.Is(err, storage.ErrReadOnly), errors.Is(err, fs.ErrPermission):
 		return locked(err.Error() + "; run it as who owns " + e.tilde(place.Path))
 	case errors.Is(err, errors.ErrUnsupported):

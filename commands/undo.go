@@ -40,7 +40,7 @@ A tag that is put back counts as pushed now: a prune that ranks by pushes sees i
 as new.
 
 With --registry it is what that regctl serve has recorded: what anybody has
-deleted, with any client, over the last 90 days. What it has collected cannot be
+deleted, with any client, over the last 30 days. What it has collected cannot be
 put back, see regctl gc --undo.
 
 Without, the records are in $XDG_STATE_HOME/regctl/undo or ~/.local/state/regctl/undo, one
