@@ -40,7 +40,7 @@ type name struct {
 }
 
 type thing struct {
-	kind            Kind // KindManifest, KindBlob; "" for a tomb.
+	kind            Kind // KindManifest, KindBlob, kindUnlinked; "" for a tomb.
 	digest, content int32
 	subject         int32
 	nextReferrer    int32
@@ -48,6 +48,10 @@ type thing struct {
 	touched         int64
 	kept, followed  bool
 }
+
+// kindUnlinked is a manifest without a link: it leads to what it names as any
+// other, but there is nothing of it to go.
+const kindUnlinked Kind = "unlinked"
 
 func newGraph(repo string, things int) *graph {
 	return &graph{repo: repo, ids: make(map[oci.Digest]int32, things), things: make([]thing, 0, things)}
@@ -71,7 +75,7 @@ func (g *graph) name(d oci.Digest, x *index) int32 {
 func (g *graph) manifest(m Manifest, kind Kind, x *index) {
 	t := thing{
 		kind: kind, digest: g.name(m.Digest, x), content: g.name(m.Content, x), subject: none,
-		nextReferrer: none, touched: nanos(m.Touched), first: int32(len(g.edges)),
+		nextReferrer: none, touched: nanos(m.Touched), first: int32(len(g.edges)), kept: kind == kindUnlinked,
 	}
 	if subject := g.name(m.Subject, x); kind != "" {
 		t.subject = subject
@@ -139,6 +143,9 @@ func (g *graph) hold(id int32, why rank) {
 
 // left tells whether t is a link that nothing leads to.
 func (t *thing) left() bool { return !t.followed && t.kind != "" }
+
+// isManifest tells whether t is one, with a link or without.
+func (t *thing) isManifest() bool { return t.kind == KindManifest || t.kind == kindUnlinked }
 
 // keep keeps a thing and, with follow, all it leads to.
 func (g *graph) keep(id int32, why rank) {

@@ -95,6 +95,17 @@ func TestLoss(t *testing.T) {
 		"an index that is sparse in one repository": {s: newShop().
 			repo(Repository{Name: "a", Tags: tag("v1", 1), Manifests: []Manifest{{Digest: num(1), Names: []oci.Digest{num(2)}}}, Blobs: nil}).
 			repo(Repository{Name: "b", Tags: tag("v1", 1), Manifests: []Manifest{manifest(1, 2), manifest(2, 20)}})},
+		"a tag of a manifest without a link": {s: newShop().with(num(1), num(10)).repo(Repository{
+			Name: "a", Tags: tag("v1", 1), Unlinked: []Manifest{manifest(1, 10)}, Blobs: []Membership{link(num(10))},
+		})},
+		"children without a link, and theirs": {s: newShop().with(num(2), num(3), num(30)).repo(Repository{
+			Name: "a", Tags: tag("v1", 1), Manifests: []Manifest{manifest(1, 2), manifest(4, 40)}, Unlinked: []Manifest{manifest(2, 3, 4), manifest(3, 30)},
+		})},
+		"children without a link of an index that goes": {gone: "1 2 20", link: "manifest a 1, link a 20", s: func() *shop {
+			s := newShop().with(num(2), num(20)).repo(Repository{Name: "a", Manifests: []Manifest{manifest(1)}, Blobs: []Membership{link(num(20))}})
+			s.repos["a"].Manifests[0].Names, s.repos["a"].Unlinked = []oci.Digest{num(2)}, []Manifest{manifest(2, 20)}
+			return s
+		}()},
 		"referrers by subject alone": {s: newShop().repo(Repository{
 			Name: "a", Tags: tag("v1", 1), Manifests: []Manifest{manifest(1, 10), manifest(3, 30).about(2), manifest(2, 20).about(1)},
 		})},

@@ -72,9 +72,12 @@ func (m *marker) freeze(g *graph, r *Repository) {
 }
 
 func (m *marker) graph(r *Repository) *graph {
-	g := newGraph(r.Name, len(r.Manifests)+len(r.Tombs)+len(r.Blobs))
+	g := newGraph(r.Name, len(r.Manifests)+len(r.Unlinked)+len(r.Tombs)+len(r.Blobs))
 	for _, f := range r.Manifests {
 		g.manifest(f, KindManifest, m.index)
+	}
+	for _, f := range r.Unlinked {
+		g.manifest(f, kindUnlinked, m.index)
 	}
 	for _, f := range r.Tombs {
 		// What cannot be brought back any more names nothing; but in doubt

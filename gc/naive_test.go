@@ -63,7 +63,7 @@ func (n *naive) repository(r *Repository) {
 	grow := func(why string) {
 		for changed := true; changed; {
 			changed = false
-			for _, m := range r.Manifests {
+			for _, m := range slices.Concat(r.Manifests, r.Unlinked) {
 				if alive[m.Digest] || alive[m.Content] || alive[m.Subject] {
 					for _, d := range append([]oci.Digest{m.Digest, m.Content}, m.Names...) {
 						changed = lives(d, why) || changed
@@ -113,7 +113,9 @@ func (n *naive) repository(r *Repository) {
 		return
 	}
 	for _, m := range inCircles(r, alive) {
-		lives(m.Digest, "doubt")
+		if slices.ContainsFunc(r.Manifests, func(linked Manifest) bool { return linked.Digest == m.Digest }) {
+			lives(m.Digest, "doubt")
+		}
 	}
 	grow("doubt")
 	for _, m := range r.Manifests {
@@ -138,7 +140,7 @@ func (n *naive) freeze(r *Repository) {
 	for _, t := range r.Tags {
 		n.stay(t.Digest, "frozen")
 	}
-	for _, m := range append(slices.Clone(r.Manifests), r.Tombs...) {
+	for _, m := range slices.Concat(r.Manifests, r.Unlinked, r.Tombs) {
 		for _, d := range append([]oci.Digest{m.Digest, m.Content, m.Subject}, m.Names...) {
 			n.stay(d, "frozen")
 		}
@@ -153,7 +155,7 @@ func (n *naive) freeze(r *Repository) {
 // before it for which that is true as well.
 func inCircles(r *Repository, alive map[oci.Digest]bool) []Manifest {
 	var left []Manifest
-	for _, m := range r.Manifests {
+	for _, m := range slices.Concat(r.Manifests, r.Unlinked) {
 		if !alive[m.Digest] {
 			left = append(left, m)
 		}

@@ -56,7 +56,7 @@ func (o *order) after(v int32, f func(v, further int32)) {
 		}
 	case v < things+names:
 		o.g.knownBy(v-things, func(t int32) {
-			if o.g.things[t].kind == KindManifest {
+			if o.g.things[t].isManifest() {
 				f(t, 0)
 			}
 		})
@@ -93,7 +93,7 @@ func (o *order) run() {
 
 // takesPart is not true of links of blobs: they go after all manifests.
 func (o *order) takesPart(v int32) bool {
-	return int(v) >= len(o.g.things) || o.g.things[v].kind == KindManifest
+	return int(v) >= len(o.g.things) || o.g.things[v].isManifest()
 }
 
 // fill makes the levels of what was not kept.

@@ -94,6 +94,11 @@ func (c *code) repository(r *Repository, circles bool) {
 				m.Touched = []time.Time{ago(2 * day), ago(2 * time.Hour), ago(time.Minute), clock().Add(time.Second)}[c.below(4)]
 				r.Tombs = append(r.Tombs, m)
 			}
+		case 6:
+			if c.chance(2) {
+				m := c.manifest(i, circles)
+				r.Unlinked = append(r.Unlinked, Manifest{Digest: m.Digest, Content: m.Digest, Names: m.Names})
+			}
 		}
 	}
 	for i := range c.below(4) {

@@ -63,7 +63,7 @@ func (s *shop) clone() *shop {
 func cloneRepo(r *Repository) *Repository {
 	c := *r
 	c.Tags, c.Manifests, c.Blobs = slices.Clone(r.Tags), slices.Clone(r.Manifests), slices.Clone(r.Blobs)
-	c.Tombs, c.Doubts = slices.Clone(r.Tombs), slices.Clone(r.Doubts)
+	c.Unlinked, c.Tombs, c.Doubts = slices.Clone(r.Unlinked), slices.Clone(r.Tombs), slices.Clone(r.Doubts)
 	return &c
 }
 

@@ -47,6 +47,9 @@ type Repository struct {
 	Tags      []Pointer
 	Manifests []Manifest
 	Blobs     []Membership
+	// Unlinked are manifests that have no link, though their bytes are there:
+	// somebody may link them again. What they name stays with them.
+	Unlinked []Manifest
 	// Tombs are manifests that were deleted and that a record can bring back;
 	// they have no link any more.
 	Tombs []Manifest

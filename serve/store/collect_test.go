@@ -243,23 +243,29 @@ func (h *history) must(err error) {
 	}
 }
 
+// names is what a manifest says.
+type names struct {
+	Config    struct{ Digest oci.Digest }
+	Layers    []struct{ Digest oci.Digest }
+	Manifests []struct{ Digest oci.Digest }
+	Subject   struct{ Digest oci.Digest }
+}
+
+// namesIn reads a manifest by itself.
+func namesIn(raw []byte) (n names) {
+	_ = json.Unmarshal(raw, &n)
+	return n
+}
+
 // living is stated as simply as can be: what tags lead to, and what that
 // leads to, until nothing more comes; by the rule without untagged, all
-// manifests. It reads manifests by itself. Named is all that they name, whether
-// the repository has it or not: such data stays.
-func (a *account) living(untagged bool) (manifests, blobs, named map[oci.Digest]bool) {
-	type names struct {
-		Config    struct{ Digest oci.Digest }
-		Layers    []struct{ Digest oci.Digest }
-		Manifests []struct{ Digest oci.Digest }
-		Subject   struct{ Digest oci.Digest }
-	}
+// manifests. Named is all that they name, whether the repository has it or
+// not: such data stays, and of a manifest what it names as well.
+func (h *history) living(a *account, untagged bool) (manifests, blobs, named map[oci.Digest]bool) {
 	manifests, blobs, named = map[oci.Digest]bool{}, map[oci.Digest]bool{}, map[oci.Digest]bool{}
-	parsed := map[oci.Digest]names{}
+	linked, unlinked := map[oci.Digest]names{}, map[oci.Digest]bool{}
 	for d, raw := range a.manifests {
-		var n names
-		_ = json.Unmarshal(raw, &n)
-		parsed[d] = n
+		linked[d] = namesIn(raw)
 		manifests[d] = !untagged
 	}
 	for _, d := range a.tags {
@@ -271,17 +277,13 @@ func (a *account) living(untagged bool) (manifests, blobs, named map[oci.Digest]
 			again = again || !set[d]
 			set[d] = true
 		}
-		for d, n := range parsed {
-			if manifests[n.Subject.Digest] && n.Subject.Digest != "" {
-				mark(manifests, d)
-			}
-			if !manifests[d] {
-				continue
-			}
+		follow := func(n names) {
 			for _, c := range n.Manifests {
 				named[c.Digest] = true
-				if _, here := parsed[c.Digest]; here {
+				if _, here := linked[c.Digest]; here {
 					mark(manifests, c.Digest)
+				} else {
+					mark(unlinked, c.Digest)
 				}
 			}
 			for _, l := range n.Layers {
@@ -290,6 +292,17 @@ func (a *account) living(untagged bool) (manifests, blobs, named map[oci.Digest]
 			if n.Config.Digest != "" {
 				mark(blobs, n.Config.Digest)
 			}
+		}
+		for d, n := range linked {
+			if s := n.Subject.Digest; s != "" && (manifests[s] || unlinked[s]) {
+				mark(manifests, d)
+			}
+			if manifests[d] {
+				follow(n)
+			}
+		}
+		for d := range maps.Clone(unlinked) {
+			follow(namesIn([]byte(h.bytes[d])))
 		}
 	}
 	maps.DeleteFunc(manifests, func(_ oci.Digest, lives bool) bool { return !lives })
@@ -304,7 +317,7 @@ func (h *history) check(r oci.Registry, b storage.Backend, untagged bool) {
 	h.t.Helper()
 	data := map[oci.Digest]bool{}
 	for name, a := range h.repos {
-		manifests, blobs, named := a.living(untagged)
+		manifests, blobs, named := h.living(a, untagged)
 		for d := range h.bytes {
 			_, err := r.Resolve(h.t.Context(), name, string(d))
 			if (err == nil) != manifests[d] {
@@ -361,7 +374,7 @@ func wholeOrSparse(r oci.Registry, repo string, d oci.Digest) error {
 // forget lets the account forget what a collection was to take.
 func (h *history) forget(untagged bool) {
 	for _, a := range h.repos {
-		manifests, blobs, _ := a.living(untagged)
+		manifests, blobs, _ := h.living(a, untagged)
 		maps.DeleteFunc(a.manifests, func(d oci.Digest, _ []byte) bool { return !manifests[d] })
 		a.blobs = blobs
 	}

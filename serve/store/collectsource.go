@@ -111,7 +111,9 @@ func (c *collection) Repository(ctx context.Context, name string) (*gc.Repositor
 	}
 	for _, f := range scan.Manifests {
 		if f.Err != nil {
-			r.Doubts = append(r.Doubts, doubt("manifest", f.Digest, f.Content, f.Err))
+			x := doubt("manifest", f.Digest, f.Content, f.Err)
+			x.Digests = append(x.Digests, f.Names...)
+			r.Doubts = append(r.Doubts, x)
 			continue
 		}
 		r.Manifests = append(r.Manifests, gc.Manifest{
@@ -127,6 +129,7 @@ func (c *collection) Repository(ctx context.Context, name string) (*gc.Repositor
 		r.Blobs = append(r.Blobs, gc.Membership{Digest: b.Digest, Content: b.Content, Touched: c.touched(name, b.Digest, b.Linked, c.written(b.Content))})
 	}
 	c.addTombs(ctx, r)
+	c.addUnlinked(ctx, r, scan)
 	return r, nil
 }
 

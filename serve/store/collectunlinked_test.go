@@ -1,0 +1,56 @@
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/regctl/regctl/client/oci/ocitest"
+)
+
+// What has lost its link only is whole again once that is back: its layers
+// must not be gone by then, nor their links.
+func TestLossOfWhatHasNoLink(t *testing.T) {
+	t.Parallel()
+	for name, lost := range map[string][]string{
+		"of a tag":                  {"live"},
+		"of an index":               {"inner"},
+		"of an index, and of those": {"inner", "kid", "live"},
+		"of a tagged index":         {"outer", "index"},
+		"of any":                    {"outer", "inner", "kid", "live", "index", "child1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			s.push(ocitest.Content{"app": {
+				Blobs:     ocitest.Blobs{"k": "of the kid"},
+				Manifests: ocitest.Manifests{"kid": {Layers: "k", Platform: "linux/arm"}, "inner": {Manifests: "kid"}, "outer": {Manifests: "inner"}},
+				Tags:      ocitest.Tags{"outer": "outer"},
+			}})
+			for _, m := range lost {
+				s.must(os.RemoveAll(filepath.Dir(s.revision("app", m))))
+			}
+			report := s.collect(s.disk())
+			if len(report.Frozen)+len(report.Doubts) > 0 {
+				t.Errorf("%+v", report)
+			}
+			s.has(false, "old", "l2", "oldlib")
+			for _, m := range lost {
+				s.write(s.revision("app", m), string(s.at[m]))
+			}
+			s.whole("app", "v1", "multi", "outer")
+		})
+	}
+}
+
+// A manifest with a byte too many still says what it named.
+func TestLossOfWhatDamageNames(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.must(os.RemoveAll(s.path("repositories/app/_layers")))
+	raw, err := os.ReadFile(s.data(s.at["live"]))
+	s.must(err)
+	s.write(s.data(s.at["live"]), string(raw)+"\n")
+	s.frozen(s.collect(s.disk()), "app", "not its own")
+	s.has(true, "live", "base", "l1")
+}
