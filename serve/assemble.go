@@ -140,8 +140,10 @@ func (a *Assembly) openState(ctx context.Context, p Parts) (err error) {
 			p.Log.LogAttrs(ctx, slog.LevelError, "what was remembered may be lost", slog.Any("error", err))
 		}
 	})
-	if err := a.locked.Give(stateFile); err != nil && !errors.Is(err, fs.ErrNotExist) { // On a full disk there is none yet.
-		return fmt.Errorf("open the state: %w", err)
+	for _, name := range []string{stateFile, stateFile + "-wal"} {
+		if err := a.locked.Give(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // On a full disk there is none yet.
+			return fmt.Errorf("open the state: %w", err)
+		}
 	}
 	return nil
 }
