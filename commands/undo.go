@@ -60,7 +60,13 @@ func newUndo(env *Env, run func(context.Context, *Env, *undoOptions) error) *cob
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				o.ID = args[0]
+				if o.ID = args[0]; o.ID == "" {
+					return usagef("the ID is empty; see: regctl undo --list")
+				}
+			}
+			// Where a variable is empty, other records would be undone.
+			if err := noneEmpty(cmd.Flags(), "registry"); err != nil {
+				return err
 			}
 			return run(cmd.Context(), env, o)
 		},
