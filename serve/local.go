@@ -72,6 +72,7 @@ type local struct {
 	keeper
 	served time.Time      // Until when a server of ours wrote to the store.
 	wrote  func() error   // Notes that what was written until now is ours.
+	unread error          // Why the records of what was deleted cannot be read.
 	ends   []func() error // Give back what was taken; the last one first.
 }
 
@@ -110,6 +111,7 @@ func (l *local) openRecords(ctx context.Context, name string, now func() time.Ti
 		return nil, ctx.Err()
 	}
 	if err != nil {
+		l.unread = err
 		return unreadRecords{err}, nil
 	}
 	l.atEnd(st.Close)
@@ -144,7 +146,25 @@ func (l *local) Check(ctx context.Context, o store.CheckOptions, progress func(s
 	if report.Repaired > 0 {
 		err = errors.Join(err, l.wrote()) // Those links are ours.
 	}
+	if l.unread != nil {
+		noteUnread(&report, "the records of what was deleted: "+l.unread.Error())
+	}
 	return report, err
+}
+
+// noteUnread adds to r that something cannot be read that is no part of the
+// layout, after what is corrupt.
+func noteUnread(r *store.CheckReport, what string) {
+	at := slices.IndexFunc(r.Faults, func(f store.Fault) bool { return f.Level != store.LevelCorrupt || f.Repaired })
+	if at < 0 {
+		at = len(r.Faults)
+	}
+	r.Faults = slices.Insert(r.Faults, at, store.Fault{Kind: store.FaultUnread, Level: store.LevelUnread, What: what, Hurts: []string{}})
+	if r.Found == nil {
+		r.Found = map[store.FaultKind]int{}
+	}
+	r.Found[store.FaultUnread]++
+	r.Unread++
 }
 
 // Holder is this process.

@@ -19,6 +19,7 @@ import (
 	"github.com/regctl/regctl/serve/config"
 	"github.com/regctl/regctl/serve/state"
 	"github.com/regctl/regctl/serve/storage/file"
+	"github.com/regctl/regctl/serve/store"
 )
 
 // runs serves a store in dir until stop is called.
@@ -262,8 +263,13 @@ func TestUpkeepWithoutRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := u.Collect(t.Context(), r, nil)
+	checked, checkErr := u.Check(t.Context(), store.CheckOptions{}, nil)
 	if err := u.Close(); err != nil {
 		t.Error(err)
+	}
+	if checkErr != nil || checked.Unread != 1 || checked.Corrupt != 0 || checked.Found[store.FaultUnread] != 1 ||
+		len(checked.Faults) != 1 || !strings.Contains(checked.Faults[0].What, state.ErrDamaged.Error()) {
+		t.Errorf("checked: %+v, %v", checked, checkErr)
 	}
 	if err != nil || removed(report) != (seen{}) || !strings.Contains(fmt.Sprint(report.Doubts, report.Frozen), state.ErrDamaged.Error()) {
 		t.Errorf("%+v, %v", report, err)
