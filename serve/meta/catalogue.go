@@ -183,7 +183,7 @@ func (m *Meta) unlisted(name string, err error) {
 
 // finishRemoval removes what a crash left of a repository that was removed.
 func (m *Meta) finishRemoval(ctx context.Context, dir string) {
-	if !strings.HasSuffix(dir, deleted) {
+	if !isAside(path.Base(dir)) {
 		return
 	}
 	if err := m.removeTree(ctx, path.Join(repositories, dir)); err != nil {

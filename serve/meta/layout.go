@@ -2,6 +2,8 @@ package meta
 
 import (
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -44,6 +46,17 @@ const (
 	// them in a database.
 	databaseInUse = "docker/registry/lockfiles/database-in-use"
 )
+
+// parts are the directories that make one a repository.
+var parts = []string{manifests, layers, uploads}
+
+// isAside tells whether a directory was set aside by us, to be removed.
+// Nobody else names one like that.
+func isAside(name string) bool {
+	name, ok := strings.CutSuffix(name, deleted)
+	part, id, _ := strings.Cut(name, ".")
+	return ok && slices.Contains(parts, part) && id != "" && strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
 
 // BlobKey is where the bytes of a blob or manifest are kept.
 func BlobKey(d oci.Digest) string {

@@ -109,7 +109,9 @@ func (w *walk) visit(ctx context.Context, at walked) error {
 		switch {
 		case strings.HasPrefix(e.Name, "_"):
 			isRepo = isRepo || slices.Contains(parts, e.Name)
-			w.part(e, child)
+			if err := w.part(ctx, at, e); err != nil {
+				return err
+			}
 		case e.Link && !e.Dir:
 			if err := w.m.followed(ctx, child); err != nil {
 				w.errs = append(w.errs, err)
@@ -134,21 +136,28 @@ func (w *walk) visit(ctx context.Context, at walked) error {
 	return nil
 }
 
-// parts are the directories that make one a repository.
-var parts = []string{manifests, layers, uploads}
-
 // junk are directories that systems make everywhere. What is in them, old
 // copies of repositories at worst, is no client's.
 var junk = []string{"lost+found", ".snapshot", ".snapshots", ".zfs", "@eaDir", "#recycle", "#snapshot", ".Trash"}
 
-// part looks at a name that begins with "_".
-func (w *walk) part(e storage.Entry, key string) {
+// part looks at a name that begins with "_". What is neither a part of a
+// repository nor of ours was one that somebody set aside, or a part of one, and
+// may want back.
+func (w *walk) part(ctx context.Context, at walked, e storage.Entry) error {
+	name := path.Join(at.Name, e.Name)
 	switch {
-	case e.Dir && strings.HasSuffix(e.Name, deleted):
-		w.aside = append(w.aside, key)
-	case e.Link && slices.Contains(parts, e.Name):
-		w.errs = append(w.errs, fmt.Errorf("%s is a symbolic link: other repositories may share what is in it", key))
+	case slices.Contains(parts, e.Name):
+		if e.Link {
+			w.errs = append(w.errs, fmt.Errorf("%s is a symbolic link: other repositories may share what is in it", repoDir(name)))
+		}
+	case !e.Dir:
+	case isAside(e.Name):
+		w.aside = append(w.aside, repoDir(name))
+	default:
+		w.unnamed(ctx, name, partDirs(name)...)
+		return w.below(ctx, at, e)
 	}
+	return nil
 }
 
 func (w *walk) below(ctx context.Context, at walked, e storage.Entry) error {
@@ -173,7 +182,7 @@ func (w *walk) failed(key string, err error) {
 // add notes a repository, or one more name for it.
 func (w *walk) add(ctx context.Context, at walked) {
 	if oci.CheckRepo(at.Name) != nil {
-		w.unnamed(ctx, at.Name)
+		w.unnamed(ctx, at.Name, revisionDir(at.Name), layerDir(at.Name))
 		return
 	}
 	i, found := w.byReal[at.real]
@@ -191,10 +200,15 @@ func (w *walk) add(ctx context.Context, at walked) {
 	r.Aliases = append(r.Aliases, at.Name)
 }
 
-// unnamed looks at a repository that no client can ask for. If it holds links
-// somebody set it aside, and may want it back.
-func (w *walk) unnamed(ctx context.Context, name string) {
-	for _, dir := range []string{revisionDir(name), layerDir(name)} {
+// partDirs are where the links would be of a part of a repository.
+func partDirs(name string) []string {
+	return []string{path.Join(repoDir(name), "revisions"), repoDir(name)}
+}
+
+// unnamed looks at a repository that no client can ask for, where its links
+// would be. If it holds any somebody set it aside, and may want it back.
+func (w *walk) unnamed(ctx context.Context, name string, dirs ...string) {
+	for _, dir := range dirs {
 		has, err := w.m.hasLink(ctx, dir)
 		if err != nil {
 			w.failed(dir, err)

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"path"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,7 @@ func (m *Meta) ScanRepo(ctx context.Context, name string, jobs int) (*RepoScan, 
 		return nil, err
 	}
 	s := &repoScan{m: m, RepoScan: RepoScan{Name: name}}
+	s.lookAside(ctx)
 	s.listTags(ctx)
 	revisions := s.listLinks(ctx, revisionDir(name))
 	blobs := s.listLinks(ctx, layerDir(name))
@@ -145,6 +147,23 @@ func (m *Meta) followed(ctx context.Context, key string) error {
 }
 
 func (s *repoScan) failed(err error) { s.Errs = append(s.Errs, err) }
+
+// lookAside looks for parts of the repository that somebody set aside, and may
+// want back: then it needs what else it has.
+func (s *repoScan) lookAside(ctx context.Context) {
+	for e, err := range s.m.backend.List(ctx, repoDir(s.Name)) {
+		if err != nil || !e.Dir || !strings.HasPrefix(e.Name, "_") || slices.Contains(parts, e.Name) || isAside(e.Name) {
+			continue // What cannot be listed is told by ScanRepos.
+		}
+		name := path.Join(s.Name, e.Name)
+		for _, dir := range partDirs(name) {
+			if has, err := s.m.hasLink(ctx, dir); err != nil || has {
+				s.failed(errors.Join(fmt.Errorf("%s holds links, though it is no part of a repository", repoDir(name)), err))
+				break
+			}
+		}
+	}
+}
 
 func (s *repoScan) listTags(ctx context.Context) {
 	for _, err := range s.m.dirsIn(ctx, path.Dir(tagsDir(s.Name))) {

@@ -52,7 +52,7 @@ func (m *Meta) removeLitter(ctx context.Context, l LitterScan) error {
 		return m.removeTree(ctx, l.Key)
 	case l.Kind == LitterScratch && storage.IsScratch(l.Key):
 		return m.backend.Remove(ctx, l.Key)
-	case l.Kind == LitterRemains && strings.HasSuffix(l.Key, deleted):
+	case l.Kind == LitterRemains && isAside(path.Base(l.Key)):
 		return m.removeTree(ctx, l.Key)
 	case l.Kind == LitterRemains && isTag:
 		return m.removeTagDir(ctx, repo, tag)

@@ -54,3 +54,27 @@ func TestLossOfWhatDamageNames(t *testing.T) {
 	s.frozen(s.collect(s.disk()), "app", "not its own")
 	s.has(true, "live", "base", "l1")
 }
+
+// Nothing of what somebody has set aside goes, nor what it needs to be put
+// back, when a server starts or a collection runs.
+func TestLossOfWhatIsSetAside(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ from, to string }{
+		{"app/_manifests", "app/_manifests.bak"},
+		{"app/_manifests", "app/_manifests.deleted"},
+		{"app/_layers", "app/_old"},
+		{"app", "_app"},
+		{"app", "lib/_app.deleted"},
+	} {
+		t.Run(test.to, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			here, there := s.path("repositories", test.from), s.path("repositories", test.to)
+			s.must(os.Rename(here, there))
+			collect(t, open(t, s.disk()).Repos(t.Context(), "")) // Its start is over.
+			doubts(t, s.collect(s.disk()), test.to+" holds links")
+			s.must(os.Rename(there, here))
+			s.whole("app", "v1", "multi", "livesig")
+		})
+	}
+}
