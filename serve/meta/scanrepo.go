@@ -2,6 +2,7 @@ package meta
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -254,7 +255,7 @@ func (f *ManifestScan) describe(raw []byte) {
 			f.Subject = g.Subject.Digest
 		}
 	} else {
-		f.MediaType, f.Names = oci.MediaTypeOf(raw), oci.DigestsIn(raw)
+		f.MediaType, f.Names, f.Subject = oci.MediaTypeOf(raw), oci.DigestsIn(raw), subjectIn(raw)
 		if f.MediaType == "" {
 			f.Err = fmt.Errorf("manifest %s: %w: %w", f.Content, ErrDamaged, err)
 		}
@@ -262,6 +263,20 @@ func (f *ManifestScan) describe(raw []byte) {
 	if f.Content.Algorithm().FromBytes(raw) != f.Content {
 		f.Err = fmt.Errorf("manifest %s: %w: the %d bytes kept are not its own", f.Content, ErrDamaged, len(raw))
 	}
+}
+
+// subjectIn returns what a manifest of an unknown kind is about, "" if it does
+// not say so as the known ones do.
+func subjectIn(raw []byte) oci.Digest {
+	var m struct{ Subject struct{ Digest string } }
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return ""
+	}
+	d, err := oci.ParseDigest(m.Subject.Digest)
+	if err != nil {
+		return ""
+	}
+	return d
 }
 
 // dropAbsent drops what has a directory, but no link in it. A trace of it

@@ -1,10 +1,14 @@
 package store_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/client/oci/ocitest"
 )
 
@@ -77,4 +81,26 @@ func TestLossOfWhatIsSetAside(t *testing.T) {
 			s.whole("app", "v1", "multi", "livesig")
 		})
 	}
+}
+
+// What is attached to an image stays with it, of whatever kind it is.
+func TestLossOfReferrersOfAnUnknownKind(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.at["artifact"] = s.manifest("app", fmt.Sprintf(
+		`{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[{"digest":%q,"size":1}],"subject":{"digest":%q,"size":1}}`, s.at["loose"], s.at["live"]))
+	s.at["stray"] = s.manifest("app", fmt.Sprintf(
+		`{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[{"digest":%q,"size":1}]}`, s.at["l2"]))
+	s.collect(s.disk())
+	s.has(true, "artifact", "loose", "live")
+	s.has(false, "stray", "l2")
+}
+
+// manifest writes one as registry:2 would have taken it.
+func (s *shop) manifest(repo, raw string) oci.Digest {
+	s.t.Helper()
+	d := digest.FromString(raw)
+	s.write(s.data(d), raw)
+	s.write(s.path("repositories", repo, "_manifests/revisions/sha256", d.Encoded(), "link"), string(d))
+	return d
 }
