@@ -291,6 +291,31 @@ func TestSweepWaitsForTheDeviceOncePerDirectory(t *testing.T) {
 }
 
 // A server of ours goes on meanwhile: what it remembers is what is there.
+// After a power cut no image is back that has lost its signature.
+func TestReferrersGoAfterTheirSubject(t *testing.T) {
+	disk := filetest.NewDisk()
+	b := onDisk(t, disk)
+	config := blob(t, b, "a", "{}")
+	signed := image(t, b, "a", "", config)
+	sign := manifest(t, b, "a", "", `"mediaType":"application/vnd.oci.image.manifest.v1+json","config":`+
+		descriptors("application/vnd.oci.empty.v1+json", []digest.Digest{config})+`,"layers":[],"subject":`+
+		descriptors("application/vnd.oci.image.manifest.v1+json", []digest.Digest{signed}))
+	m := offline(t, b)
+	scanRepo(t, m, "a")
+	h := m.Open("a")
+	defer h.Close()
+	disk.TakeSyncs()
+	if err := h.DropManifest(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.DropManifest(t.Context(), sign); err != nil {
+		t.Fatal(err)
+	}
+	if syncs := disk.TakeSyncs(); len(syncs) != 1 || !strings.HasSuffix(syncs[0], "revisions/sha256") {
+		t.Errorf("waits before the signature goes: %q", syncs)
+	}
+}
+
 func TestMemoryForgetsWhatIsDropped(t *testing.T) {
 	b := mem.New()
 	v := newVictim(t, b, "a")

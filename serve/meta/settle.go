@@ -131,8 +131,8 @@ func (m *Meta) syncAll(ctx context.Context, dirs map[string]struct{}) error {
 	return group.Wait()
 }
 
-// families are the manifests that may have children, by repository, as the
-// last scan of each found them.
+// families are the manifests that others may hang on, children or referrers, by
+// repository, as the last scan of each found them.
 type families struct {
 	mu      sync.Mutex
 	parents map[string]map[oci.Digest]struct{}
@@ -146,6 +146,9 @@ func (f *families) learn(s *RepoScan) {
 		single := v.MediaType == oci.MediaTypeManifest || v.MediaType == oci.MediaTypeDockerManifest
 		if v.Err != nil || !single {
 			parents[v.Digest] = struct{}{}
+		}
+		if v.Subject != "" {
+			parents[v.Subject] = struct{}{}
 		}
 	}
 	f.mu.Lock()
@@ -162,7 +165,7 @@ func (f *families) learn(s *RepoScan) {
 	f.n += len(parents)
 }
 
-// mayBeParent tells whether a manifest may have children.
+// mayBeParent tells whether other manifests may hang on one.
 func (f *families) mayBeParent(repo string, d oci.Digest) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
