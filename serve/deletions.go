@@ -106,7 +106,7 @@ func listOptions(query url.Values, most int) (state.ListOptions, error) {
 	if value := query.Get("last"); value != "" {
 		id, err := parseN(value)
 		if err != nil {
-			return o, err
+			return o, oci.Errorf(oci.PaginationInvalid, "last=%q is not the id of a deletion", clip(value, 80))
 		}
 		o.After = int64(id)
 	}

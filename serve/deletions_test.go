@@ -99,6 +99,9 @@ func TestDeletionsWire(t *testing.T) {
 			t.Errorf("%s: %d, want %d", query, w.Code, status)
 		}
 	}
+	if w := ask(with, "GET", path+"?last=x"); !strings.Contains(w.Body.String(), `last=\"x\" is not the id of a deletion`) {
+		t.Errorf("last=x: %s", w.Body)
+	}
 	if w := ask(with, "DELETE", path); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD, OPTIONS" {
 		t.Errorf("DELETE: %d, %s", w.Code, w.Header().Get("Allow"))
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"math"
 	"time"
 
 	"github.com/regctl/regctl/client/oci"
@@ -210,10 +211,14 @@ func (s *State) Purge(ctx context.Context, before time.Time) error {
 	return s.failed("shrink", err)
 }
 
-// nanos is t as it is stored. The zero time is before everything.
+// nanos is t as it is stored. What is too far away to be told, as the zero time
+// is, is before or after everything.
 func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
+	switch {
+	case t.Before(time.Unix(0, math.MinInt64)):
+		return math.MinInt64
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
 	}
 	return t.UnixNano()
 }

@@ -136,6 +136,7 @@ func TestPages(t *testing.T) {
 		{ListOptions{N: 100, Raw: true}, "1,2,3 4,5"},
 		{ListOptions{N: 100, Run: "1"}, "2,4"},
 		{ListOptions{N: 100, Since: start.Add(1)}, ""},
+		{ListOptions{N: 100, Since: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, ""},
 		{ListOptions{N: 0, After: 3}, "4 5"},
 	} {
 		if got := pages(c.o); got != c.want {
