@@ -308,6 +308,7 @@ func TestCannotUpkeep(t *testing.T) {
 		text   string
 	}{
 		{&file.HeldError{Host: host, PID: 7}, exitLocked, "process 7 on host " + host + ", which does not answer; try again when"},
+		{fmt.Errorf("%w (%w)", &file.HeldError{Host: host, PID: 7}, context.DeadlineExceeded), exitLocked, ", which does not answer; try again"},
 		{&file.HeldError{Host: "other.lan.invalid", PID: 7}, exitLocked, "; run regctl gc there, where it can be asked"},
 		{fmt.Errorf("%w: x changed", serve.ErrForeignWriter), exitLocked, "x changed. If it is stopped: regctl gc --offline. "},
 		{fmt.Errorf("a collection %w since then", serve.ErrRunning), exitLocked, "; try again when it is over"},

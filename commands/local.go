@@ -187,12 +187,12 @@ func (e *Env) cannotUpkeep(err error, place config.Place, command string) error 
 	var held *file.HeldError
 	locked := func(text string) error { return &ExitError{exitLocked, &hinted{err, text}} }
 	switch {
+	case errors.As(err, &held): // It may have been asked in vain until a deadline.
+		return locked(err.Error() + heldHint(held, command))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, serve.ErrForeignWriter):
 		return locked(err.Error() + ". If it is stopped: " + command + " --offline. A regctl serve in its place need not be stopped")
-	case errors.As(err, &held):
-		return locked(err.Error() + heldHint(held, command))
 	case errors.Is(err, serve.ErrRunning):
 		return locked(err.Error() + "; try again when it is over")
 	case errors.Is(err, serve.ErrStopping):
