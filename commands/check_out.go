@@ -2,6 +2,7 @@ package commands
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,9 @@ func (t *checkTalk) end() {
 		t.env.say("and %s more notes; all of them: -o json", inThousands(int64(notes-few)))
 	}
 	t.env.say("%s", t.summary())
+	if slices.ContainsFunc(t.report.Faults, func(f store.Fault) bool { return !f.Repaired && strings.HasPrefix(f.Action, "push it again") }) {
+		t.env.say("what is missing comes back by docker push or regctl cp --force; a client that asks for the manifest only takes the image for whole, and skips it")
+	}
 }
 
 // summary is one line for people.
