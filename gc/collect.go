@@ -81,7 +81,8 @@ type Report struct {
 	UndoUntil time.Time `json:"undoUntil,omitzero"`
 	// Frozen are the repositories of which nothing goes.
 	Frozen []Frozen `json:"frozen"`
-	// Doubts say why no data goes at all. Empty: it does.
+	// Doubts say why no data goes at all, and no link if it is repositories
+	// that could not be read. Empty: they do.
 	Doubts []string `json:"doubts"`
 	// Failed are removals that failed, with what hangs on them kept. There are
 	// at most 1000, and MoreFailed that are not listed.

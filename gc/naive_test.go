@@ -36,6 +36,9 @@ func decide(s *shop, o Options, unreadable ...string) *naive {
 		}
 		n.repository(r)
 	}
+	if n.doubt {
+		clear(n.goes)
+	}
 	return n
 }
 

@@ -57,6 +57,7 @@ type builder struct {
 
 	mu     sync.Mutex
 	doubts []string
+	unseen bool // There may be links that nobody saw.
 	undo   time.Time
 }
 
@@ -84,7 +85,7 @@ func (b *builder) repositories(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			b.doubt(fmt.Sprintf("repositories: %v", err))
+			b.miss(fmt.Sprintf("repositories: %v", err))
 			continue
 		}
 		names = append(names, name)
@@ -106,7 +107,7 @@ func (b *builder) repository(ctx context.Context, name string) {
 		err = errors.New("nothing is known of it")
 	}
 	if err != nil {
-		b.doubt(fmt.Sprintf("repository %s: %v", name, err))
+		b.miss(fmt.Sprintf("repository %s: %v", name, err))
 		b.freeze(name, err.Error())
 		return
 	}
@@ -115,7 +116,7 @@ func (b *builder) repository(ctx context.Context, name string) {
 	}
 	for _, d := range r.Doubts {
 		if d.AnyData {
-			b.doubt(fmt.Sprintf("repository %s: %s", name, d))
+			b.miss(fmt.Sprintf("repository %s: %s", name, d))
 		}
 	}
 	rest := b.marker.mark(r)
@@ -137,6 +138,14 @@ func (b *builder) doubt(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.doubts = append(b.doubts, what)
+}
+
+// miss is a doubt about what repositories there are, or what they hold.
+func (b *builder) miss(what string) {
+	b.doubt(what)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unseen = true
 }
 
 func (b *builder) freeze(repo, why string) {
@@ -189,6 +198,9 @@ func (b *builder) finish() {
 	r := &b.p.report
 	slices.Sort(b.doubts)
 	r.Doubts = append(r.Doubts, clip(b.doubts)...)
+	if b.unseen {
+		b.p.repos = nil // What nobody saw may share links, or need them to be put back.
+	}
 	for _, g := range b.p.repos {
 		for _, level := range g.levels {
 			for _, t := range level {

@@ -22,11 +22,11 @@ type Source interface {
 
 	// Repos yields the name of every repository that has a manifest, a blob, a
 	// tag or a deletion record. An error means that there may be others: no
-	// data is removed then.
+	// link and no data is removed then.
 	Repos(ctx context.Context) iter.Seq2[string, error]
 
 	// Repository tells what one repository holds. An error means that it
-	// could not be listed: it is frozen, and no data is removed.
+	// could not be listed: it is frozen, and no link and no data is removed.
 	Repository(ctx context.Context, name string) (*Repository, error)
 
 	// Litter yields what no pull can reach, whatever its age, with why it is
@@ -85,7 +85,7 @@ type Doubt struct {
 	What string // "revision link sha256:…", "tag latest".
 	Err  error
 	// AnyData says that what could not be read may name any data of the store,
-	// so that none is removed; otherwise what it may name is in the repository
+	// so that no link and no data is removed; otherwise what it may name is in the repository
 	// or in Digests.
 	AnyData bool
 	Digests []oci.Digest

@@ -148,7 +148,7 @@ func (w *walk) part(ctx context.Context, at walked, e storage.Entry) error {
 	switch {
 	case slices.Contains(parts, e.Name):
 		if e.Link {
-			w.errs = append(w.errs, fmt.Errorf("%s is a symbolic link: other repositories may share what is in it", repoDir(name)))
+			w.errs = append(w.errs, shared(repoDir(name)))
 		}
 	case !e.Dir:
 	case isAside(e.Name):
@@ -198,6 +198,11 @@ func (w *walk) add(ctx context.Context, at walked) {
 		return
 	}
 	r.Aliases = append(r.Aliases, at.Name)
+}
+
+// shared is why nothing goes when a directory of links is a symbolic link.
+func shared(key string) error {
+	return fmt.Errorf("%s is a symbolic link: other repositories may share what is in it", key)
 }
 
 // partDirs are where the links would be of a part of a repository.

@@ -123,6 +123,16 @@ type repoScan struct {
 // behind it.
 func (m *Meta) dirsIn(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
+		for e, err := range m.entriesIn(ctx, dir) {
+			if !yield(e.Name, err) {
+				return
+			}
+		}
+	}
+}
+
+func (m *Meta) entriesIn(ctx context.Context, dir string) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
 		for e, err := range m.backend.List(ctx, dir) {
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -132,7 +142,7 @@ func (m *Meta) dirsIn(ctx context.Context, dir string) iter.Seq2[string, error] 
 			} else if e.Link && !e.Dir {
 				err = m.followed(ctx, path.Join(dir, e.Name))
 			}
-			if (err != nil || e.Dir) && !yield(e.Name, err) {
+			if (err != nil || e.Dir) && !yield(e, err) {
 				return
 			}
 		}
@@ -166,8 +176,23 @@ func (s *repoScan) lookAside(ctx context.Context) {
 	}
 }
 
+// ownDirsIn is dirsIn that also tells of those that are symbolic links: what is
+// removed there may be removed from another repository.
+func (s *repoScan) ownDirsIn(ctx context.Context, dir string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for e, err := range s.m.entriesIn(ctx, dir) {
+			if err == nil && e.Link {
+				s.failed(shared(path.Join(dir, e.Name)))
+			}
+			if !yield(e.Name, err) {
+				return
+			}
+		}
+	}
+}
+
 func (s *repoScan) listTags(ctx context.Context) {
-	for _, err := range s.m.dirsIn(ctx, path.Dir(tagsDir(s.Name))) {
+	for _, err := range s.ownDirsIn(ctx, path.Dir(tagsDir(s.Name))) {
 		if err != nil { // What the tags and the revisions are in.
 			s.failed(err)
 		}
@@ -184,12 +209,12 @@ func (s *repoScan) listTags(ctx context.Context) {
 // listLinks returns the digests by which the links below dir are named.
 func (s *repoScan) listLinks(ctx context.Context, dir string) []oci.Digest {
 	var found []oci.Digest
-	for alg, err := range s.m.dirsIn(ctx, dir) {
+	for alg, err := range s.ownDirsIn(ctx, dir) {
 		if err != nil {
 			s.failed(err)
 			continue
 		}
-		for hex, err := range s.m.dirsIn(ctx, path.Join(dir, alg)) {
+		for hex, err := range s.ownDirsIn(ctx, path.Join(dir, alg)) {
 			if err != nil {
 				s.failed(err)
 				continue

@@ -104,3 +104,27 @@ func (s *shop) manifest(repo, raw string) oci.Digest {
 	s.write(s.path("repositories", repo, "_manifests/revisions/sha256", d.Encoded(), "link"), string(d))
 	return d
 }
+
+// What repositories share goes from all of them when it goes from one.
+func TestLossOfWhatRepositoriesShare(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"_layers", "_layers/sha256", "_manifests", "_manifests/revisions", "_manifests/revisions/sha256", "_manifests/tags"} {
+		t.Run(part, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			app := s.path("repositories/app", part)
+			s.push(ocitest.Content{"zoo": {
+				Blobs:     ocitest.Blobs{"zb": "of the zoo"},
+				Manifests: ocitest.Manifests{"z": {Layers: "zb", Platform: "linux/arm"}},
+				Tags:      ocitest.Tags{"z": "z"},
+			}})
+			zoo := s.path("repositories/zoo", part)
+			s.must(os.CopyFS(app, os.DirFS(zoo)))
+			s.must(os.RemoveAll(zoo))
+			s.must(os.Symlink(app, zoo))
+			doubts(t, s.collect(s.disk()), "share")
+			s.whole("app", "v1", "multi")
+			s.whole("zoo", "z")
+		})
+	}
+}
