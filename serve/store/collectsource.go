@@ -168,6 +168,9 @@ func doubt(what string, d, content oci.Digest, err error) gc.Doubt {
 func (c *collection) Litter(ctx context.Context) iter.Seq2[gc.Litter, error] {
 	return func(yield func(gc.Litter, error) bool) {
 		for l, err := range c.s.meta.ScanLitter(ctx) {
+			if t, ok := c.s.leases.last("", uploadLease(l.Key)); ok && gc.Kind(l.Kind) == gc.KindUpload && t.After(l.Changed) {
+				l.Changed = t // Somebody was told that it is there.
+			}
 			if !yield(gc.Litter{Kind: gc.Kind(l.Kind), Repo: l.Repo, Key: l.Key, Size: l.Size, Touched: l.Changed}, err) {
 				return
 			}

@@ -1,15 +1,18 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/client/oci/ocitest"
+	"github.com/regctl/regctl/gc"
 )
 
 // What has lost its link only is whole again once that is back: its layers
@@ -126,5 +129,39 @@ func TestLossOfWhatRepositoriesShare(t *testing.T) {
 			s.whole("app", "v1", "multi")
 			s.whole("zoo", "z")
 		})
+	}
+}
+
+// A client that comes back after a day is told how far its upload is: then it
+// can go on with it.
+func TestLossOfAnUploadThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	clock := newFakeTime()
+	s := openAt(t, memAt(clock), clock, time.Time{})
+	u, err := s.Upload(t.Context(), "app", "", oci.UploadOptions{})
+	if err == nil {
+		_, err = u.Write([]byte("half"))
+	}
+	if err := errors.Join(err, u.Close()); err != nil {
+		t.Fatal(err)
+	}
+	o := gc.Options{Older: time.Hour, Uploads: 24 * time.Hour}
+	for _, wait := range []time.Duration{25 * time.Hour, 50 * time.Minute} {
+		clock.pass(wait)
+		u, err := s.Upload(t.Context(), "app", u.ID(), oci.UploadOptions{})
+		if err != nil || u.Size() != 4 {
+			t.Fatal(err)
+		}
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		clock.pass(time.Minute)
+		if r := mustCollect(t, s, o, false); len(r.Removed) > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	clock.pass(25 * time.Hour)
+	if r := mustCollect(t, s, o, false); r.Removed[gc.KindUpload].N != 1 {
+		t.Errorf("asked for by nobody, it stays: %+v", r)
 	}
 }
