@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -334,5 +335,32 @@ func TestCollectOnAFullDisk(t *testing.T) {
 				s.end(t)
 			})
 		}
+	}
+}
+
+// TestServeOnAFullDisk serves a directory of registry:2 on a disk without room
+// for anything of ours, and remembers deletions once there is room.
+func TestServeOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	for name, fill := range map[string]func(*testing.T, string){"bytes": fillBytes, "names": fillNames} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := tmpfs(t, "size=4m,nr_inodes=2000")
+			g := generate(t, dir, shape{repos: 1, images: 3, seed: 15})
+			fill(t, dir)
+			s := startRegctl(t, dir)
+			g.wantServed(t, s, 1)
+			if err := os.RemoveAll(filepath.Join(dir, "ballast")); err != nil {
+				t.Fatal(err)
+			}
+			for tag := range g.tags["team0/app000"] {
+				speak(s).must(t, http.StatusAccepted, http.MethodDelete, "/v2/team0/app000/manifests/"+tag)
+			}
+			a := speak(s).must(t, http.StatusOK, http.MethodGet, "/v2/_regctl/deletions")
+			if n := strings.Count(string(a.body), `"kind":"tag"`); n != len(g.tags["team0/app000"]) {
+				t.Errorf("recorded %d: %s", n, a.body)
+			}
+			s.end(t)
+		})
 	}
 }

@@ -52,6 +52,11 @@ CREATE TABLE pulls (
 // is held.
 func (s *State) open(ctx context.Context) error {
 	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) { // There was no room for the directory.
+		if err = os.Mkdir(filepath.Dir(s.path), 0o700); err == nil {
+			f, err = os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
+		}
+	}
 	if err == nil {
 		err = errors.Join(f.Close(), syncDir(filepath.Dir(s.path)))
 	}

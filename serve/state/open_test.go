@@ -202,7 +202,7 @@ func TestOpenFull(t *testing.T) {
 func TestOpenNothing(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "later")
-	s := &State{path: filepath.Join(dir, "state.db"), now: clock}
+	s := &State{path: filepath.Join(dir, "its own", "state.db"), now: clock}
 	t.Cleanup(func() { _ = s.Close() })
 	if err := s.openFull(t.Context(), ErrFull); err != nil {
 		t.Fatal(err)

@@ -71,8 +71,8 @@ type State struct {
 	pulls pulls
 }
 
-// Open opens the file path, whose directory must be there, and makes it if it
-// is missing or empty. On a full disk it opens what there is: then records fail
+// Open opens the file path, and makes it if it is missing or empty, and its
+// directory if that is missing. On a full disk it opens what there is: then records fail
 // with [ErrFull] until there is room. A nil now is [time.Now].
 // Errors: [ErrNewer], [ErrDamaged], and those of the file system.
 func Open(ctx context.Context, path string, now func() time.Time) (*State, error) {
