@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/regctl/regctl/gc"
@@ -41,7 +42,7 @@ func dialControl(ctx context.Context, dir string, held error) (Upkeep, error) {
 		return r, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case errors.Is(err, fs.ErrNotExist): // It is starting or stopping, or no server.
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED): // It is starting or stopping, or no server, after one that was killed.
 		return nil, held
 	}
 	return nil, fmt.Errorf("%w (%w)", held, err)
