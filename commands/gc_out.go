@@ -97,7 +97,8 @@ func (t *gcTalk) summary() string {
 		freed, kept = "would free", "would keep"
 	}
 	_, bytes := totalOf(r.Removed)
-	line := fmt.Sprintf("%s %s of %s", freed, humanSize(bytes), humanSize(r.Before.Bytes))
+	before := r.Before.Bytes + bytes - r.Removed[gc.KindData].Bytes // Uploads are no data.
+	line := fmt.Sprintf("%s %s of %s", freed, humanSize(bytes), humanSize(before))
 	var why []string
 	for _, k := range t.kept() {
 		why = append(why, humanSize(k.count.Bytes)+" "+k.why)

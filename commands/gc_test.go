@@ -156,7 +156,7 @@ freed 0 B of 4.0 GB; kept 1.2 GB for undo until 03:12 tomorrow (--undo 0 frees i
 				u.report.Kept = map[gc.Reason]gc.Count{gc.KeptUntagged: {N: 1, Bytes: 5}, gc.KeptBusy: {N: 1, Bytes: 6}}
 			},
 			stderr: `collecting /var/lib/registry; no regctl serve has it
-freed 2.0 GB of 4.0 GB; kept 5 B without a tag (--untagged), 6 B touched while this ran (the next run)
+freed 2.0 GB of 5.0 GB; kept 5 B without a tag (--untagged), 6 B touched while this ran (the next run)
 `,
 		},
 		{
