@@ -138,14 +138,14 @@ func recordedTarget(address string) (target, error) {
 	return parseTarget(address, func() (string, error) { return "", usagef("%q is no registry", address) })
 }
 
-// lastJournal is the newest that was not undone.
+// lastJournal is the newest of which something was deleted and not undone.
 func lastJournal(dir string, ids []string) (string, error) {
 	for i := len(ids) - 1; i >= 0; i-- {
 		j, err := prune.Summarize(dir, ids[i])
 		if err != nil {
 			return "", err
 		}
-		if !j.Undone {
+		if !j.Undone && j.Tags+j.Manifests > 0 {
 			return ids[i], nil
 		}
 	}
