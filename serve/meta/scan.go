@@ -74,6 +74,14 @@ func (w *walk) begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", repositories, err)
 	}
+	switch info, err := w.m.backend.Stat(ctx, repositories); {
+	case errors.Is(err, fs.ErrNotExist):
+		return w.unrooted(ctx)
+	case err != nil:
+		return fmt.Errorf("find %s: %w", repositories, err)
+	case !info.Dir:
+		return noDir(repositories)
+	}
 	return w.visit(ctx, walked{real: real, plain: true})
 }
 
@@ -149,6 +157,8 @@ func (w *walk) part(ctx context.Context, at walked, e storage.Entry) error {
 	case slices.Contains(parts, e.Name):
 		if e.Link {
 			w.errs = append(w.errs, shared(repoDir(name)))
+		} else if !e.Dir {
+			w.errs = append(w.errs, noDir(repoDir(name)))
 		}
 	case !e.Dir:
 	case isAside(e.Name):
@@ -204,6 +214,10 @@ func (w *walk) add(ctx context.Context, at walked) {
 func shared(key string) error {
 	return fmt.Errorf("%s is a symbolic link: other repositories may share what is in it", key)
 }
+
+// noDir is why nothing goes when there is a file instead of a directory of
+// links: nobody knows what was in that.
+func noDir(key string) error { return fmt.Errorf("%w: %s is no directory", ErrDamaged, key) }
 
 // partDirs are where the links would be of a part of a repository.
 func partDirs(name string) []string {

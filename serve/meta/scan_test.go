@@ -562,3 +562,32 @@ func TestScanDataEndsWithItsContext(t *testing.T) {
 		t.Errorf("ended with %v: what is missing looks as if it were not there", last)
 	}
 }
+
+// What is no directory where one must be may have been one, with links in it.
+func TestScanFilesForDirectories(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{repositories, path.Join(repoDir("app"), manifests), path.Join(repoDir("app"), layers), revisionDir("app"), tagsDir("app")} {
+		root := t.TempDir()
+		b := openFile(t, root)
+		image(t, b, "app", "v1")
+		image(t, b, "web", "v1")
+		name := filepath.Join(root, filepath.FromSlash(key))
+		if err := errors.Join(os.RemoveAll(name), os.WriteFile(name, []byte("x"), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+		m := openMeta(t, b)
+		var errs []error
+		for _, err := range m.ScanRepos(t.Context()) {
+			if err != nil {
+				errs = append(errs, err)
+			}
+		}
+		s, err := m.ScanRepo(t.Context(), "app", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(append(errs, s.Errs...)...); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), key+" is no directory") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

@@ -124,7 +124,7 @@ type repoScan struct {
 func (m *Meta) dirsIn(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for e, err := range m.entriesIn(ctx, dir) {
-			if !yield(e.Name, err) {
+			if (err != nil || e.Dir) && !yield(e.Name, err) {
 				return
 			}
 		}
@@ -142,7 +142,7 @@ func (m *Meta) entriesIn(ctx context.Context, dir string) iter.Seq2[storage.Entr
 			} else if e.Link && !e.Dir {
 				err = m.followed(ctx, path.Join(dir, e.Name))
 			}
-			if (err != nil || e.Dir) && !yield(e, err) {
+			if !yield(e, err) {
 				return
 			}
 		}
@@ -181,10 +181,10 @@ func (s *repoScan) lookAside(ctx context.Context) {
 func (s *repoScan) ownDirsIn(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for e, err := range s.m.entriesIn(ctx, dir) {
-			if err == nil && e.Link {
+			if err == nil && e.Link && e.Dir {
 				s.failed(shared(path.Join(dir, e.Name)))
 			}
-			if !yield(e.Name, err) {
+			if (err != nil || e.Dir) && !yield(e.Name, err) {
 				return
 			}
 		}
@@ -192,9 +192,15 @@ func (s *repoScan) ownDirsIn(ctx context.Context, dir string) iter.Seq2[string, 
 }
 
 func (s *repoScan) listTags(ctx context.Context) {
-	for _, err := range s.ownDirsIn(ctx, path.Dir(tagsDir(s.Name))) {
-		if err != nil { // What the tags and the revisions are in.
+	of := path.Dir(tagsDir(s.Name)) // What the tags and the revisions are in.
+	for e, err := range s.m.entriesIn(ctx, of) {
+		switch key := path.Join(of, e.Name); {
+		case err != nil:
 			s.failed(err)
+		case e.Dir && e.Link:
+			s.failed(shared(key))
+		case !e.Dir && (key == tagsDir(s.Name) || key == revisionDir(s.Name)):
+			s.failed(noDir(key))
 		}
 	}
 	for tag, err := range s.m.dirsIn(ctx, tagsDir(s.Name)) {
