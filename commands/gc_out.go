@@ -133,7 +133,7 @@ func (t *gcTalk) kept() (all []keptFor) {
 		why    string
 	}{
 		{gc.KeptUndo, "for undo" + until + free},
-		{gc.KeptYoung, "younger than " + ageWords(r.Older) + " (--older 0)"},
+		{gc.KeptYoung, young(r.Older)},
 		{gc.KeptUntagged, "without a tag (--untagged)"},
 		{gc.KeptBusy, t.busy()},
 		{gc.KeptFrozen, "of what could not be read"},
@@ -144,6 +144,14 @@ func (t *gcTalk) kept() (all []keptFor) {
 		}
 	}
 	return all
+}
+
+// young is why data stays that is younger than older.
+func young(older time.Duration) string {
+	if older == 0 {
+		return "changed in the future, by its time"
+	}
+	return "younger than " + ageWords(older) + " (--older 0)"
 }
 
 // busy is why data stays that was to go.

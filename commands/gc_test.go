@@ -194,10 +194,11 @@ data sha256:1 is kept: permission denied
 		{
 			name: "what could not be listed", args: "-d", status: exitSome, change: func(u *fakeUpkeep) {
 				u.report.Kept = map[gc.Reason]gc.Count{gc.KeptDoubt: {N: 1, Bytes: 6}}
+				u.report.Kept[gc.KeptYoung], u.report.Older = gc.Count{N: 1, Bytes: 7}, 0
 				u.report.Doubts = []string{"x"}
 			},
 			stderr: `asked the server (pid 4711)
-would free 0 B of 4.0 GB; would keep 6 B because not all could be listed
+would free 0 B of 4.0 GB; would keep 7 B changed in the future, by its time, 6 B because not all could be listed
 no data is removed: x
 to see what is wrong, and what can be mended: regctl check
 `,
