@@ -10,9 +10,7 @@ package config
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
-	"time"
 )
 
 // Config is what a server needs to know. Parse fills it whole.
@@ -23,61 +21,15 @@ type Config struct {
 	Log        Log
 	Storage    Storage
 	HTTP       HTTP
+	Auth       Auth
+	Health     Health
+	Notify     Notify
 	Catalog    Catalog
 	Tags       Tags
 	Validation Validation
 	GC         GC
 
 	purging purging
-}
-
-// Log is the section log.
-type Log struct {
-	Level     string            // error, warn, info (default) or debug.
-	Formatter string            // text (default) or json; logstash is json.
-	Fields    map[string]string // On every line.
-	AccessLog AccessLog
-}
-
-// AccessLog is the section log.accesslog.
-type AccessLog struct{ Disabled bool }
-
-// Storage is the section storage.
-type Storage struct {
-	// Root is storage.filesystem.rootdirectory; empty: not said, see [FindStore].
-	Root string
-	// RootFrom is where Root was said: a line of the file or a variable.
-	RootFrom string
-	// InMemory keeps everything in memory instead.
-	InMemory bool
-	// NoSync is set by storage.filesystem.sync: false: a crash may lose what
-	// was acknowledged.
-	NoSync bool
-	// Deletes is storage.delete.enabled. Default: on, with Compat off.
-	Deletes bool
-}
-
-// HTTP is the section http.
-type HTTP struct {
-	Addrs        []string    // Default: loopback, port 5000; with Compat ":5000".
-	Host         string      // Scheme and host as clients see them.
-	RelativeURLs bool        // Locations are paths even if Host is set.
-	Headers      http.Header // On every answer.
-	DrainTimeout time.Duration
-}
-
-// Catalog is the section catalog.
-type Catalog struct{ MaxEntries int }
-
-// Tags is the section tags.
-type Tags struct{ MaxTags int }
-
-// Validation is the section validation.
-type Validation struct {
-	// SparseImages is set by validation.manifests.images.layers: none, which
-	// is ours: images are accepted without their config and layers. Indexes
-	// always are without their images.
-	SparseImages bool
 }
 
 // Problem is a complaint about one place of the configuration.
