@@ -11,6 +11,9 @@ type Caller struct {
 	UserAgent string
 	Run       string // What groups the calls of one command. May be empty.
 	Look      bool   // Who only looks: what is read is not used.
+	Method    string // Of the HTTP request.
+	Host      string // That the client asked for, as in the header Host.
+	Base      string // Where the client sees the API: "https://reg.example.com/". May be empty.
 }
 
 type callerKey struct{}

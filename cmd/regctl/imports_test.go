@@ -40,6 +40,7 @@ serve/store         < client/oci serve/storage gc serve/meta serve/state
 serve/mirror        < client/oci client
 serve/web           < client/oci serve/auth
 serve/config        <
+serve/cert          <
 serve               < client/oci gc serve/*
 
 commands            < client client/* gc serve serve/*
