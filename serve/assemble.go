@@ -87,6 +87,10 @@ func Assemble(ctx context.Context, p Parts) (*Assembly, error) {
 
 func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	c := p.Config
+	encrypted, err := newTLS(c.HTTP.TLS, p.Now, p.Log)
+	if err != nil {
+		return err
+	}
 	if a.listeners, err = Listen(ctx, c.HTTP.Addrs, p.Log); err != nil {
 		return err
 	}
@@ -102,7 +106,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	a.server = Server{Handler: a.newHandler(reg, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout}
+	a.server = Server{Handler: a.newHandler(reg, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(c.HTTP)}
 	return nil
 }
 

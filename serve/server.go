@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,6 +51,13 @@ type Server struct {
 	// DrainTimeout is how long requests under way may take to finish once the
 	// server is to stop; then they are cut. Default: one minute.
 	DrainTimeout time.Duration
+
+	// TLS is how connections are encrypted; its certificates are set. Nil:
+	// they are not.
+	TLS *tls.Config
+
+	// Protocols are those that are spoken. Default: HTTP/1, and HTTP/2 with TLS.
+	Protocols *http.Protocols
 
 	cut time.Duration // How long requests that were cut may take to end. Default: 5 seconds.
 }
@@ -125,6 +133,8 @@ func (s *Server) serve(ctx context.Context, ls []net.Listener) (ended bool, err 
 		WriteTimeout:      or(s.Stall, defaultStall),
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		TLSConfig:         s.TLS,
+		Protocols:         s.Protocols,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return base },
 	}
@@ -132,7 +142,7 @@ func (s *Server) serve(ctx context.Context, ls []net.Listener) (ended bool, err 
 	var running sync.WaitGroup
 	for _, l := range ls {
 		running.Go(func() {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.accept(srv, l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})
@@ -149,6 +159,14 @@ func (s *Server) serve(ctx context.Context, ls []net.Listener) (ended bool, err 
 	}
 	running.Wait()
 	return requests.shut(or(s.cut, defaultCut)), err
+}
+
+// accept answers on l until srv is closed.
+func (s *Server) accept(srv *http.Server, l net.Listener) error {
+	if s.TLS != nil {
+		return srv.ServeTLS(l, "", "")
+	}
+	return srv.Serve(l)
 }
 
 // drain tells whether all that was under way has finished in time.
