@@ -87,8 +87,8 @@ func (i *issuer) pool() *x509.CertPool {
 	return p
 }
 
-// files writes name, content pairs into a new directory and returns the paths.
-func files(t *testing.T, contents ...string) []string {
+// pemFiles writes contents into a new directory and returns the paths.
+func pemFiles(t *testing.T, contents ...string) []string {
 	t.Helper()
 	dir := t.TempDir()
 	paths := make([]string, len(contents))
@@ -136,7 +136,7 @@ func TestServeTLS(t *testing.T) {
 	t.Parallel()
 	ca := newIssuer(t)
 	certPEM, keyPEM := ca.leaf()
-	f := files(t, certPEM, keyPEM)
+	f := pemFiles(t, certPEM, keyPEM)
 	for _, tt := range []struct {
 		name   string
 		off    bool
