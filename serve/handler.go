@@ -43,6 +43,9 @@ type Options struct {
 	// MaxTags and MaxRepos are the most names on a page. Default: 1000.
 	MaxTags, MaxRepos int
 
+	// Metrics count requests. Nil: nothing is counted.
+	Metrics *Metrics
+
 	// Deletions are told to who asks. Nil: there are none.
 	Deletions Deletions
 
@@ -137,6 +140,8 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx := oci.WithCaller(r.Context(), caller)
 	q, err := parse(r)
 	q.body = newBody(r, w)
+	h.o.Metrics.begin(q)
+	defer h.o.Metrics.end(q, w, start)
 	defer h.access(ctx, w, q, caller, start)
 	defer func() {
 		if p := recover(); p != nil {
@@ -177,18 +182,11 @@ func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Cal
 	if log == nil || !log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	status := w.status
-	switch {
-	case w.short:
-		status = http.StatusInternalServerError
-	case w.gone || w.err != nil:
-		status = statusGone
-	}
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
 		slog.String("method", clip(q.Method, 16)),
 		slog.String("path", clip(q.URL.EscapedPath(), 512)),
-		slog.Int("status", status),
+		slog.Int("status", w.outcome()),
 		slog.Int64("bytes", w.bytes),
 		slog.Duration("duration", h.o.Now().Sub(start)),
 		slog.String("client", c.Addr),

@@ -29,6 +29,17 @@ type response struct {
 // Unwrap is for [http.ResponseController].
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// outcome is the status as it is logged and counted.
+func (w *response) outcome() int {
+	switch {
+	case w.short:
+		return http.StatusInternalServerError
+	case w.gone || w.err != nil:
+		return statusGone
+	}
+	return w.status
+}
+
 // WriteHeader begins the answer.
 func (w *response) WriteHeader(status int) {
 	if w.status != 0 {
@@ -112,6 +123,7 @@ type body struct {
 	r       io.Reader
 	w       *response
 	renewed time.Time
+	n       int64 // How much was read.
 	ended   bool
 	err     error // Why it ended early, if it did.
 }
@@ -131,6 +143,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.renew()
 	n, err := b.r.Read(p)
+	b.n += int64(n)
 	switch err {
 	case nil:
 	case io.EOF:
