@@ -19,24 +19,28 @@ import (
 // Main runs the command line args, without the name of the program, and
 // returns the exit status.
 func Main(ctx context.Context, env *Env, args []string) int {
-	err := execute(ctx, env, args)
+	if err := foreign(args); err != nil {
+		return env.end(err)
+	}
+	return env.end(env.execute(ctx, newRoot(env), args))
+}
+
+// end says how a command ended, and returns the exit status.
+func (e *Env) end(err error) int {
 	var exit *ExitError
 	switch {
 	case err == nil:
 	case errors.As(err, &exit) && exit.Err == nil: // All is said.
 	case errors.Is(err, context.Canceled):
-		env.say("interrupted")
+		e.say("interrupted")
 	default:
-		env.say("%s", err)
+		e.say("%s", err)
 	}
 	return exitStatus(err)
 }
 
-func execute(ctx context.Context, env *Env, args []string) error {
-	root := newRoot(env)
-	if err := foreign(args); err != nil {
-		return err
-	}
+// execute runs the command line args on a tree of commands.
+func (e *Env) execute(ctx context.Context, root *cobra.Command, args []string) error {
 	args, err := doubleDashes(root, args)
 	if err != nil {
 		return err

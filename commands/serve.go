@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +109,7 @@ func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
 // configFile reads the config file that is named, or that of the variable of
 // registry:2. Without either it is nil.
 func (e *Env) configFile(named string) (name string, raw []byte, err error) {
-	path := cmp.Or(named, e.Getenv("REGISTRY_CONFIGURATION_PATH"))
+	path := e.configPath(named)
 	if path == "" {
 		return "", nil, nil
 	}

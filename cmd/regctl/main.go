@@ -20,5 +20,5 @@ var version, commit string
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(commands.Main(ctx, commands.System(commands.NewBuild(version, commit)), os.Args[1:]))
+	os.Exit(commands.Run(ctx, commands.System(commands.NewBuild(version, commit)), os.Args))
 }
