@@ -61,8 +61,9 @@ type Made struct {
 	CA string // The certificate of the CA: what clients must trust.
 	Pair
 
-	NewCA   bool      // Clients do not know this CA yet.
-	NewLeaf bool      // The certificate has just been made.
-	Until   time.Time // The certificate ends.
-	Renew   time.Time // It is to be renewed: call Self again.
+	NewCA     bool      // Clients do not know this CA yet.
+	RenewedCA bool      // The CA has a new certificate, of the same key; copy it before the old one ends.
+	NewLeaf   bool      // The certificate has just been made.
+	Until     time.Time // The certificate ends.
+	Renew     time.Time // It is to be renewed: call Self again.
 }
