@@ -10,6 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // For a minimal image: schedules are in local time, which $TZ names.
+
+	_ "golang.org/x/crypto/x509roots/fallback" // For a minimal image: where the system trusts nobody, these are trusted.
 
 	"github.com/regctl/regctl/commands"
 )
