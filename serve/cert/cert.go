@@ -10,12 +10,12 @@ import (
 // Level is how bad a [Problem] is.
 type Level int
 
+// The levels: with a Note it works, and there is something to know; after a
+// Warning the server works, but some clients refuse it, or will, or it is not
+// safe; with a Fault no server can use it.
 const (
-	// Note: it works, and there is something to know.
 	Note Level = iota
-	// Warning: the server can use it; some or all clients refuse it, or will.
 	Warning
-	// Fault: no server can use it.
 	Fault
 )
 

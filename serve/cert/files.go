@@ -152,7 +152,7 @@ func place(file string, raw []byte, mode fs.FileMode, move func(temp, file strin
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name()) // It has gone if it was moved.
+	defer func() { _ = os.Remove(temp.Name()) }() // It has gone if it was moved.
 	_, err = temp.Write(raw)
 	if err == nil {
 		err = temp.Chmod(mode)

@@ -75,9 +75,15 @@ func looksLikeName(cn string) bool {
 	return net.ParseIP(cn) != nil || strings.Contains(cn, ".") && !strings.ContainsAny(cn, " /@")
 }
 
-// issuer finds a certificate that OpenSSL takes for a self-signed one.
+// issuer finds a certificate that OpenSSL takes for a self-signed one: only
+// identifiers of the keys tell it from its CA.
 func (f *findings) issuer(c *x509.Certificate) {
-	if string(c.RawIssuer) == string(c.RawSubject) && !selfSigned(c) {
+	if string(c.RawIssuer) != string(c.RawSubject) || selfSigned(c) {
+		return
+	}
+	if len(c.SubjectKeyId) > 0 && len(c.AuthorityKeyId) > 0 && string(c.SubjectKeyId) != string(c.AuthorityKeyId) {
+		f.note(fmt.Sprintf("its CA bears its very name, %s: some clients may take it for self-signed", c.Subject), "")
+	} else {
 		f.warn(fmt.Sprintf("its CA bears its very name, %s: curl and all that use OpenSSL take it for self-signed and refuse it", c.Subject),
 			"regctl cert make, or give the CA another common name")
 	}
