@@ -91,7 +91,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.listeners, err = Listen(ctx, c.HTTP.Addrs, p.Log); err != nil {
+	if a.listeners, err = listen(ctx, c.HTTP.Network, c.HTTP.Addrs, p.Log); err != nil {
 		return err
 	}
 	a.atEnd(func() { closeAll(a.listeners) })
@@ -107,6 +107,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 		return err
 	}
 	a.server = Server{Handler: a.newHandler(reg, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(c.HTTP)}
+	a.server.Now = p.Now
 	return nil
 }
 

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -19,19 +17,10 @@ const (
 	maxHeader     = 64 << 10
 	defaultDrain  = time.Minute
 	defaultCut    = 5 * time.Second
+
+	streamBuffer     = 1 << 20
+	connectionBuffer = 8 << 20
 )
-
-// AddrInUseError says that another process listens on Addr.
-type AddrInUseError struct {
-	Addr string
-	Err  error
-}
-
-// Error names the address.
-func (e *AddrInUseError) Error() string { return e.Addr + " is in use" }
-
-// Unwrap returns what the system said.
-func (e *AddrInUseError) Unwrap() error { return e.Err }
 
 // Server runs a handler on listeners until it is told to stop. Its zero value
 // but for Handler works.
@@ -59,53 +48,10 @@ type Server struct {
 	// Protocols are those that are spoken. Default: HTTP/1, and HTTP/2 with TLS.
 	Protocols *http.Protocols
 
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+
 	cut time.Duration // How long requests that were cut may take to end. Default: 5 seconds.
-}
-
-// Listen opens the addresses, all or none. An IPv6 address on a machine that
-// has no IPv6 is passed over, with a line at level debug, as long as another
-// one remains.
-// Errors: [*AddrInUseError] and those of [net.Listen].
-func Listen(ctx context.Context, addrs []string, log *slog.Logger) ([]net.Listener, error) {
-	var open []net.Listener
-	var missing error
-	for _, addr := range addrs {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-		switch {
-		case err == nil:
-			open = append(open, l)
-		case noIPv6(addr, err):
-			missing = err
-			if log != nil {
-				log.LogAttrs(ctx, slog.LevelDebug, "no IPv6 here, going on without", slog.String("addr", addr))
-			}
-		default:
-			closeAll(open)
-			if errors.Is(err, syscall.EADDRINUSE) {
-				return nil, &AddrInUseError{Addr: addr, Err: err}
-			}
-			return nil, fmt.Errorf("listen on %s: %w", addr, err)
-		}
-	}
-	if len(open) == 0 {
-		return nil, errors.Join(errors.New("no address to listen on"), missing)
-	}
-	return open, nil
-}
-
-// noIPv6 tells whether err means that addr is of a protocol this machine does
-// not have.
-func noIPv6(addr string, err error) bool {
-	host, _, splitErr := net.SplitHostPort(addr)
-	ip := net.ParseIP(host)
-	return splitErr == nil && ip != nil && ip.To4() == nil &&
-		(errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT))
-}
-
-func closeAll(ls []net.Listener) {
-	for _, l := range ls {
-		l.Close()
-	}
 }
 
 // Serve answers on all of ls until ctx ends, then stops accepting and lets
@@ -135,14 +81,16 @@ func (s *Server) serve(ctx context.Context, ls []net.Listener) (ended bool, err 
 		MaxHeaderBytes:    maxHeader,
 		TLSConfig:         s.TLS,
 		Protocols:         s.Protocols,
+		HTTP2:             s.http2(),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return base },
 	}
+	wrong := newWrongTalk(log, s.Now)
 	failed := make(chan error, len(ls))
 	var running sync.WaitGroup
 	for _, l := range ls {
 		running.Go(func() {
-			if err := s.accept(srv, l); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.accept(srv, wrong.listener(l, s.TLS != nil)); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})
@@ -159,6 +107,16 @@ func (s *Server) serve(ctx context.Context, ls []net.Listener) (ended bool, err 
 	}
 	running.Wait()
 	return requests.shut(or(s.cut, defaultCut)), err
+}
+
+// http2 sets limits for HTTP/2. A connection may hold more than one request has
+// sent, or one that is slow to be written would keep the others from sending.
+func (s *Server) http2() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxReceiveBufferPerStream:     streamBuffer,
+		MaxReceiveBufferPerConnection: connectionBuffer,
+		WriteByteTimeout:              or(s.Stall, defaultStall),
+	}
 }
 
 // accept answers on l until srv is closed.
