@@ -106,7 +106,11 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	a.server = Server{Handler: a.newHandler(reg, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(c.HTTP)}
+	logins, err := openAuth(p)
+	if err != nil {
+		return err
+	}
+	a.server = Server{Handler: a.newHandler(reg, logins, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(c.HTTP)}
 	a.server.Now = p.Now
 	return nil
 }
@@ -197,11 +201,11 @@ func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
 	})
 }
 
-func (a *Assembly) newHandler(reg oci.Registry, p Parts) http.Handler {
+func (a *Assembly) newHandler(reg oci.Registry, logins Authenticator, p Parts) http.Handler {
 	c := p.Config
 	o := Options{
 		Log: p.Log, Access: p.Access, Host: c.HTTP.LocationHost(), Headers: c.HTTP.Headers,
-		MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now,
+		Auth: logins, MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now,
 	}
 	if a.state != nil {
 		o.Deletions = a.state

@@ -46,6 +46,9 @@ type Options struct {
 	// Metrics count requests. Nil: nothing is counted.
 	Metrics *Metrics
 
+	// Auth tells who makes a request to the API. Nil: nobody is asked to log in.
+	Auth Authenticator
+
 	// Deletions are told to who asks. Nil: there are none.
 	Deletions Deletions
 
@@ -155,6 +158,10 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v2") {
 		header.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
+	ctx, denied := h.authenticate(ctx, w, q)
+	if denied != nil {
+		err = denied // Before any other error, which may tell something.
+	}
 	if err == nil {
 		err = methods[q.kind](h, ctx, w, q)
 	}
@@ -194,6 +201,9 @@ func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Cal
 		slog.String("request", c.RequestID))
 	if q.kind != kindNone && q.repo != "" {
 		attrs = append(attrs, slog.String("repo", q.repo))
+	}
+	if q.user != "" {
+		attrs = append(attrs, slog.String("user", clip(q.user, 255)))
 	}
 	if w.err != nil {
 		attrs = append(attrs, slog.String("error", w.err.Error()))

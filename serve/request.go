@@ -43,6 +43,7 @@ type form uint8
 
 const (
 	formNone form = iota
+	formRoot // What is at the top tells no more than a ping.
 	formPing
 	formHealth
 	formReady
@@ -66,6 +67,7 @@ type methodKind struct {
 // methodsOf says which methods a form of path takes, and what they ask for.
 var methodsOf = [...][]methodKind{
 	formNone:      nil,
+	formRoot:      {{"GET", kindPing}, {"HEAD", kindPing}},
 	formPing:      {{"GET", kindPing}, {"HEAD", kindPing}},
 	formHealth:    {{"GET", kindHealth}, {"HEAD", kindHealth}},
 	formReady:     {{"GET", kindReady}, {"HEAD", kindReady}},
@@ -120,6 +122,8 @@ type request struct {
 	kind   kind
 	digest oci.Digest // Empty if ref is a tag or an upload's id.
 
+	user string // Who makes it. Empty: nobody was asked.
+
 	// body is the one to read. The Body of Request stays what it was:
 	// net/http looks at it when the handler is done.
 	body *body
@@ -166,7 +170,9 @@ func unescape(path string) (string, error) {
 // slashes and parts such as "blobs", so that the end of the path decides.
 func locate(path string) target {
 	switch path {
-	case "/", "/v2", "/v2/":
+	case "/":
+		return target{form: formRoot}
+	case "/v2", "/v2/":
 		return target{form: formPing}
 	case "/v2/_catalog":
 		return target{form: formCatalog}
@@ -223,7 +229,7 @@ func locateIn(rest, head, last string) target {
 // check holds the parts of the path against their grammar.
 func (q *request) check() error {
 	switch q.form {
-	case formPing, formHealth, formReady, formCatalog, formDeletions:
+	case formRoot, formPing, formHealth, formReady, formCatalog, formDeletions:
 		return nil
 	}
 	if err := oci.CheckRepo(q.repo); err != nil {

@@ -1,0 +1,204 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// rememberFor is how long a password that was right is not checked again.
+	rememberFor = time.Minute
+	// rememberMost is how many are remembered.
+	rememberMost = 4096
+	// waitMost is how many checks may wait for their turn.
+	waitMost = 256
+	// longest is how long a password may be that is checked at all. For
+	// SHA-crypt the time grows with the square of the length.
+	longest = 512
+)
+
+// Options say how an [Htpasswd] works. The zero value works.
+type Options struct {
+	// Log takes what an operator must know. Nil: nothing is logged.
+	Log *slog.Logger
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+	// Checks is how many passwords are checked at a time, each on a core of
+	// its own. Default: half of the cores.
+	Checks int
+}
+
+// Htpasswd checks passwords against an htpasswd file, as it is now. It is safe
+// for concurrent use.
+type Htpasswd struct {
+	source *source
+	now    func() time.Time
+
+	key    [32]byte                                 // Of the sums of what is remembered. It never leaves the process.
+	right  *lru.Cache[[sha256.Size]byte, time.Time] // When a sum was found right.
+	flight singleflight.Group
+	turns  chan struct{}
+	asked  atomic.Int64 // How many have or want a turn.
+
+	check func(h hash, password string) bool // hash.matches
+}
+
+// OpenHtpasswd reads the file at path, and reads it again when it changes. If
+// there is none, it is made as registry:2 does: with a user docker, whose
+// random password is logged, once.
+// Errors: those of the file system, [*DamageError].
+func OpenHtpasswd(path string, o Options) (*Htpasswd, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Checks <= 0 {
+		o.Checks = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	h := &Htpasswd{now: o.Now, turns: make(chan struct{}, o.Checks), check: hash.matches}
+	_, _ = rand.Read(h.key[:]) // Never fails: see crypto/rand.
+	var err error
+	if h.right, err = lru.New[[sha256.Size]byte, time.Time](rememberMost); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := provide(path, o.Log); err != nil {
+		return nil, fmt.Errorf("make the htpasswd file: %w", err)
+	}
+	if h.source, err = openSource(path, o.Log, o.Now()); err != nil {
+		return nil, fmt.Errorf("read the htpasswd file: %w", err)
+	}
+	return h, nil
+}
+
+// Verify returns nil if password is that of user. A password that was right is
+// remembered for a minute, unless it is replaced; a user who is taken out of
+// the file is out within a second. To be wrong takes the same time for any name
+// and any password, but for one that no htpasswd can make.
+// Errors: [ErrDenied], [ErrBusy], those of ctx.
+func (h *Htpasswd) Verify(ctx context.Context, user, password string) error {
+	if len(password) > longest {
+		return ErrDenied
+	}
+	users := h.source.users(h.now(), false)
+	if known, ok := users.hashes[user]; ok && h.remembers(h.sum(known, user, password)) {
+		return nil
+	}
+	// It is going to take long anyway, so that a look at the file is nothing.
+	users = h.source.users(h.now(), true)
+	known := users.hashes[user] // If there is none: a kind that nothing matches.
+	sum := h.sum(known, user, password)
+	done := h.flight.DoChan(string(sum[:]), func() (any, error) {
+		return nil, h.verify(users, known, sum, password)
+	})
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// verify checks a password when it is its turn.
+func (h *Htpasswd) verify(users *users, known hash, sum [sha256.Size]byte, password string) error {
+	defer h.asked.Add(-1)
+	if h.asked.Add(1) > int64(cap(h.turns)+waitMost) {
+		return ErrBusy
+	}
+	h.turns <- struct{}{}
+	defer func() { <-h.turns }()
+	if h.remembers(sum) { // Somebody was a moment faster.
+		return nil
+	}
+	if known.kind != "" && h.check(known, password) {
+		h.right.Add(sum, h.now())
+		return nil
+	}
+	for _, d := range users.decoys(known) {
+		h.check(d, password)
+	}
+	return ErrDenied
+}
+
+// remembers tells whether a password was found right a while ago.
+func (h *Htpasswd) remembers(sum [sha256.Size]byte) bool {
+	at, ok := h.right.Get(sum)
+	if !ok {
+		return false
+	}
+	age := h.now().Sub(at)
+	return age >= 0 && age < rememberFor
+}
+
+// sum stands for a user, a password and the hash that it was held against: with
+// a new hash it is another.
+func (h *Htpasswd) sum(known hash, user, password string) (sum [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, h.key[:])
+	var size [8]byte
+	for _, s := range []string{user, known.encoded, password} {
+		binary.LittleEndian.PutUint64(size[:], uint64(len(s)))
+		mac.Write(size[:])
+		mac.Write([]byte(s))
+	}
+	mac.Sum(sum[:0])
+	return sum
+}
+
+// users are those of a file who may log in.
+type users struct {
+	hashes map[string]hash
+	most   map[Kind]int // The highest cost of each kind.
+}
+
+// usersOf returns those of f. Who cannot log in is unknown.
+func usersOf(f *File) *users {
+	u := &users{hashes: map[string]hash{}, most: map[Kind]int{}}
+	for _, l := range f.lines {
+		if l.what != isUser || l.user == "" {
+			continue
+		}
+		if l.hash.kind.Refused() != "" {
+			delete(u.hashes, l.user) // The last line counts.
+			continue
+		}
+		u.hashes[l.user] = l.hash
+	}
+	for _, h := range u.hashes {
+		u.most[h.kind] = max(u.most[h.kind], h.cost)
+	}
+	return u
+}
+
+// decoys are what to check after a check of h, so that the sum is the same for
+// every h: for each kind that there is, the highest cost. Of bcrypt, the time
+// doubles with each step: 2^c + 2^c + 2^(c+1) + … + 2^(max-1) = 2^max.
+func (u *users) decoys(h hash) []hash {
+	var ds []hash
+	for _, k := range []Kind{Bcrypt, APR1, SHA256, SHA512} {
+		most, ok := u.most[k]
+		switch {
+		case !ok:
+		case k != h.kind:
+			ds = append(ds, decoy(k, most))
+		case k == Bcrypt:
+			for c := h.cost; c < most; c++ {
+				ds = append(ds, decoy(k, c))
+			}
+		case most-h.cost >= fewestRounds:
+			ds = append(ds, decoy(k, most-h.cost))
+		}
+	}
+	return ds
+}
