@@ -41,6 +41,10 @@ type Parts struct {
 	// nothing is logged.
 	Log, Access *slog.Logger
 
+	// Relog is told when the section log says something else, see
+	// [Assembly.Reconfigure]. May be nil.
+	Relog func(config.Log)
+
 	// Now is the clock, After the timer. Default: those of package time.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
@@ -58,8 +62,12 @@ type Assembly struct {
 	locked    *file.Locked // Nil: the store is in memory.
 	state     *state.State // Nil: nothing is remembered.
 	upkeep    *upkeeping   // Nil: there is none.
-	ends      []func()     // Give back what was taken; the last one first.
-	busy      bool         // A request may still change the store.
+	live      *live
+	metrics   *Metrics // Nil: nothing is counted.
+	health    *Health  // Nil: nothing is looked at.
+	debug     net.Addr // Nil: there is none.
+	ends      []func() // Give back what was taken; the last one first.
+	busy      bool     // A request may still change the store.
 }
 
 // Assemble makes a registry of its parts: addresses, storage, store, what
@@ -77,7 +85,7 @@ func Assemble(ctx context.Context, p Parts) (*Assembly, error) {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Assembly{}
+	a := &Assembly{live: newLive(p), metrics: wantedMetrics(p.Config)}
 	if err := a.assemble(ctx, p); err != nil {
 		a.Close()
 		return nil, err
@@ -108,6 +116,9 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	}
 	logins, err := openAuth(p)
 	if err != nil {
+		return err
+	}
+	if err := a.watch(ctx, p, backend); err != nil {
 		return err
 	}
 	a.server = Server{Handler: a.newHandler(reg, logins, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(c.HTTP)}
@@ -180,15 +191,13 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 	}
 	a.keepUp(ctx, p, s)
 	reg := WithJournal(s, a.state, p.Log, p.Now)
-	if !p.Config.Storage.Deletes {
-		return WithoutDeletes(reg), nil
-	}
-	return reg, nil
+	return WithReadOnly(WithDeletes(reg, &a.live.deletes), &a.live.readOnly), nil
 }
 
 // keepUp begins the upkeep of s, and ends it before the store is let go of.
 func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
-	k := &keeper{store: s, rules: p.Config.GC, jobs: 1, now: p.Now}
+	k := &keeper{store: s, rules: p.Config.GC, jobs: 1, now: p.Now, readOnly: &a.live.readOnly, ruled: make(chan struct{}, 1)}
+	a.live.keeper = k
 	a.upkeep = startUpkeeping(ctx, a.locked, a.state, k, clock{p.Now, p.After}, p.Log)
 	a.atEnd(func() {
 		if ended := a.upkeep.stop(); !ended {
@@ -205,12 +214,13 @@ func (a *Assembly) newHandler(reg oci.Registry, logins Authenticator, p Parts) h
 	c := p.Config
 	o := Options{
 		Log: p.Log, Access: p.Access, Host: c.HTTP.LocationHost(), Headers: c.HTTP.Headers,
-		Auth: logins, MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now,
+		Auth: logins, MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now, Metrics: a.metrics, Health: a.health,
 	}
 	if a.state != nil {
 		o.Deletions = a.state
 	}
-	return NewHandler(reg, o)
+	a.live.handler = NewHandler(reg, o)
+	return a.live.handler
 }
 
 // makeStore makes the directory of a store that may be new.

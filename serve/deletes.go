@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/regctl/regctl/client/oci"
 )
@@ -10,6 +11,38 @@ import (
 // [oci.Unsupported] and the line of configuration that changes it, as
 // registry:2 does unless told otherwise.
 func WithoutDeletes(reg oci.Registry) oci.Registry { return withoutDeletes{reg} }
+
+// WithDeletes returns reg as it is while on is set, and else as
+// [WithoutDeletes] has it.
+func WithDeletes(reg oci.Registry, on *atomic.Bool) oci.Registry { return &withDeletes{reg, on} }
+
+type withDeletes struct {
+	oci.Registry
+	on *atomic.Bool
+}
+
+func (w *withDeletes) deleter() oci.Deleter {
+	if w.on.Load() {
+		return w.Registry
+	}
+	return withoutDeletes{}
+}
+
+func (w *withDeletes) DeleteTag(ctx context.Context, repo, tag string, was oci.Digest) error {
+	return w.deleter().DeleteTag(ctx, repo, tag, was)
+}
+
+func (w *withDeletes) DeleteManifest(ctx context.Context, repo string, d oci.Digest) error {
+	return w.deleter().DeleteManifest(ctx, repo, d)
+}
+
+func (w *withDeletes) DeleteBlob(ctx context.Context, repo string, d oci.Digest) error {
+	return w.deleter().DeleteBlob(ctx, repo, d)
+}
+
+func (w *withDeletes) DeleteRepo(ctx context.Context, repo string) error {
+	return w.deleter().DeleteRepo(ctx, repo)
+}
 
 type withoutDeletes struct{ oci.Registry }
 

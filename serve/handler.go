@@ -49,6 +49,9 @@ type Options struct {
 	// Auth tells who makes a request to the API. Nil: nobody is asked to log in.
 	Auth Authenticator
 
+	// Health turns /readyz red. Nil: it stays green.
+	Health *Health
+
 	// Deletions are told to who asks. Nil: there are none.
 	Deletions Deletions
 
@@ -71,6 +74,7 @@ type Handler struct {
 	ids      string // Begins every request id that is made here.
 	count    atomic.Uint64
 	draining atomic.Bool
+	headers  atomic.Pointer[http.Header] // On every answer.
 }
 
 // NewHandler returns the HTTP API of reg. It is meant to be run by a [Server]:
@@ -93,14 +97,9 @@ func NewHandler(reg oci.Registry, o Options) *Handler {
 		o.Now = time.Now
 	}
 	o.Host = strings.TrimSuffix(o.Host, "/")
-	headers := make(http.Header, len(o.Headers))
-	for name, values := range o.Headers {
-		for _, v := range values {
-			headers.Add(name, v)
-		}
-	}
-	o.Headers = headers
-	return &Handler{reg: reg, o: o, ids: rand.Text()[:8] + "-"}
+	h := &Handler{reg: reg, o: o, ids: rand.Text()[:8] + "-"}
+	h.setHeaders(o.Headers)
+	return h
 }
 
 // Drain makes /readyz say that the server wants no more traffic.
@@ -152,7 +151,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	header := rw.Header()
-	for name, values := range h.o.Headers {
+	for name, values := range *h.headers.Load() {
 		header[name] = values
 	}
 	if strings.HasPrefix(r.URL.Path, "/v2") {
@@ -258,6 +257,9 @@ func (h *Handler) ping(_ context.Context, w *response, _ *request) error {
 func (h *Handler) ready(ctx context.Context, w *response, q *request) error {
 	if h.draining.Load() {
 		return oci.Errorf(oci.Unavailable, "the server is stopping")
+	}
+	if err := h.o.Health.err(); err != nil {
+		return err
 	}
 	return h.ping(ctx, w, q)
 }

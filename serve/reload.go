@@ -1,10 +1,128 @@
 package serve
 
 import (
+	"context"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+
 	"github.com/regctl/regctl/serve/config"
 )
 
-// Reconfigure takes from c what can change while the registry runs, and returns
-// the keys that have changed and need a restart. c must have been parsed
-// without an error.
-func (a *Assembly) Reconfigure(c *config.Config) (later []string) { return nil }
+// live is what can change while a registry runs.
+type live struct {
+	mu       sync.Mutex
+	config   config.Config // What is in force.
+	log      *slog.Logger
+	relog    func(config.Log)
+	handler  *Handler
+	keeper   *keeper
+	readOnly atomic.Bool
+	deletes  atomic.Bool
+}
+
+func newLive(p Parts) *live {
+	l := &live{config: *p.Config, log: p.Log, relog: p.Relog}
+	l.readOnly.Store(p.Config.Storage.ReadOnly)
+	l.deletes.Store(p.Config.Storage.Deletes)
+	return l
+}
+
+// setting is a key of the configuration, and what it says.
+type setting struct {
+	key string
+	of  func(*config.Config) any
+}
+
+// atOnce are the keys that take effect while the registry runs.
+var atOnce = []setting{
+	{"log.level", func(c *config.Config) any { return c.Log.Level }},
+	{"log.formatter", func(c *config.Config) any { return c.Log.Formatter }},
+	{"log.fields", func(c *config.Config) any { return c.Log.Fields }},
+	{"log.accesslog.disabled", func(c *config.Config) any { return c.Log.AccessLog }},
+	{"storage.delete.enabled", func(c *config.Config) any { return c.Storage.Deletes }},
+	{"storage.maintenance.readonly", func(c *config.Config) any { return c.Storage.ReadOnly }},
+	{"http.headers", func(c *config.Config) any { return c.HTTP.Headers }},
+	{"gc.schedule", func(c *config.Config) any { return c.GC.Schedule }},
+	{"gc.untagged", func(c *config.Config) any { return c.GC.Untagged }},
+	{"gc.older", func(c *config.Config) any { return c.GC.Older }},
+	{"gc.uploads", func(c *config.Config) any { return c.GC.Uploads }},
+	{"gc.undo", func(c *config.Config) any { return c.GC.Undo }},
+}
+
+// atStart are the keys that are read when the registry starts.
+var atStart = []setting{
+	{"storage.filesystem.rootdirectory", func(c *config.Config) any { return c.Storage.Root }},
+	{"storage.inmemory", func(c *config.Config) any { return c.Storage.InMemory }},
+	{"storage.filesystem.sync", func(c *config.Config) any { return c.Storage.NoSync }},
+	{"http.addr", func(c *config.Config) any { return c.HTTP.Addrs }},
+	{"http.net", func(c *config.Config) any { return c.HTTP.Network }},
+	{"http.prefix", func(c *config.Config) any { return c.HTTP.Prefix }},
+	{"http.host", func(c *config.Config) any { return c.HTTP.Host }},
+	{"http.relativeurls", func(c *config.Config) any { return c.HTTP.RelativeURLs }},
+	{"http.draintimeout", func(c *config.Config) any { return c.HTTP.DrainTimeout }},
+	{"http.tls", func(c *config.Config) any { return c.HTTP.TLS }},
+	{"http.http2", func(c *config.Config) any { return c.HTTP.HTTP2Off }},
+	{"http.h2c", func(c *config.Config) any { return c.HTTP.H2C }},
+	{"http.debug", func(c *config.Config) any { return c.HTTP.Debug }},
+	{"http.trustedproxies", func(c *config.Config) any { return c.HTTP.TrustedProxies }},
+	{"auth", func(c *config.Config) any { return c.Auth }},
+	{"health", func(c *config.Config) any { return c.Health }},
+	{"notifications", func(c *config.Config) any { return c.Notify }},
+	{"catalog", func(c *config.Config) any { return c.Catalog }},
+	{"tags", func(c *config.Config) any { return c.Tags }},
+	{"validation", func(c *config.Config) any { return c.Validation }},
+}
+
+// changed returns the keys that do not say the same in both.
+func changed(among []setting, a, b *config.Config) []string {
+	var keys []string
+	for _, s := range among {
+		if !reflect.DeepEqual(s.of(a), s.of(b)) {
+			keys = append(keys, s.key)
+		}
+	}
+	return keys
+}
+
+// Reconfigure takes from c, which must have been parsed without an error, what
+// can change while the registry runs, and returns the keys that say something
+// else than at the start and need a restart. No request under way fails of it.
+// It may be called concurrently.
+func (a *Assembly) Reconfigure(c *config.Config) (later []string) { return a.live.take(c) }
+
+func (l *live) take(c *config.Config) (later []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	later = changed(atStart, &l.config, c)
+	now := changed(atOnce, &l.config, c)
+	if len(now) == 0 {
+		return later
+	}
+	l.config.Log, l.config.GC, l.config.HTTP.Headers = c.Log, c.GC, c.HTTP.Headers
+	l.config.Storage.Deletes, l.config.Storage.ReadOnly = c.Storage.Deletes, c.Storage.ReadOnly
+	if l.relog != nil {
+		l.relog(c.Log)
+	}
+	l.deletes.Store(c.Storage.Deletes)
+	l.readOnly.Store(c.Storage.ReadOnly)
+	l.handler.setHeaders(c.HTTP.Headers)
+	l.keeper.setRules(c.GC)
+	l.log.LogAttrs(context.Background(), slog.LevelInfo, "the configuration has changed",
+		slog.String("keys", strings.Join(now, " ")))
+	return later
+}
+
+// setHeaders puts others on every answer from now on.
+func (h *Handler) setHeaders(from http.Header) {
+	headers := make(http.Header, len(from))
+	for name, values := range from {
+		for _, v := range values {
+			headers.Add(name, v)
+		}
+	}
+	h.headers.Store(&headers)
+}

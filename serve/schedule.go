@@ -31,23 +31,19 @@ func (c clock) wait(ctx context.Context, d time.Duration) bool {
 
 // runSchedule collects whenever the rules of k say so, until ctx ends. What
 // comes while a collection goes on is left out, as is what has come while
-// nobody served.
+// nobody served, and what comes while the registry is read-only: who makes it
+// so copies the store, or moves it, and nothing may change under that.
 func runSchedule(ctx context.Context, k *keeper, c clock, log *slog.Logger) {
 	for {
-		next := k.rules.Next(c.now())
-		if next.IsZero() {
+		due, over := k.due(ctx, c)
+		switch {
+		case over:
 			return
-		}
-		for left := next.Sub(c.now()); left > 0; left = next.Sub(c.now()) {
-			if !c.wait(ctx, min(left, scheduleNap)) {
-				return
-			}
-			if sooner := k.rules.Next(c.now()); sooner.Before(next) { // The clock was set back.
-				next = sooner
-			}
-		}
-		if ctx.Err() != nil {
-			return
+		case !due:
+			continue
+		case k.readOnly != nil && k.readOnly.Load():
+			log.LogAttrs(ctx, slog.LevelInfo, "a scheduled collection was left out", slog.String("why", "the registry is read-only"))
+			continue
 		}
 		began := c.now()
 		report, err := k.collect(ctx, CollectRequest{Options: gc.Options{Older: -1, Uploads: -1, Undo: -1}}, nil)
@@ -57,6 +53,40 @@ func runSchedule(ctx context.Context, k *keeper, c clock, log *slog.Logger) {
 		}
 		logCollection(ctx, log, "a scheduled collection", report, c.now().Sub(began), err)
 	}
+}
+
+// due waits until a collection is. It is not if there are other rules before
+// that; over says that there is nothing more to wait for.
+func (k *keeper) due(ctx context.Context, c clock) (due, over bool) {
+	rules := k.inForce()
+	next := rules.Next(c.now())
+	if next.IsZero() && k.ruled == nil {
+		return false, true
+	}
+	if next.IsZero() {
+		select {
+		case <-k.ruled:
+			return false, false
+		case <-ctx.Done():
+			return false, true
+		}
+	}
+	for left := next.Sub(c.now()); left > 0; left = next.Sub(c.now()) {
+		select {
+		case <-c.after(min(left, scheduleNap)):
+		case <-k.ruled:
+			return false, false
+		case <-ctx.Done():
+			return false, true
+		}
+		if ctx.Err() != nil {
+			return false, true
+		}
+		if sooner := rules.Next(c.now()); sooner.Before(next) { // The clock was set back.
+			next = sooner
+		}
+	}
+	return true, ctx.Err() != nil
 }
 
 // logCollection tells of a collection in one line.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/regctl/regctl/gc"
@@ -71,11 +72,15 @@ const most = 8
 // keeper runs collections and checks of a store, one at a time.
 type keeper struct {
 	store stores
-	rules config.GC
-	jobs  int // Done at once if not said.
+	rules config.GC // Once it is in use: inForce and setRules.
+	jobs  int       // Done at once if not said.
 	now   func() time.Time
 	// approve looks at a plan before it is executed. May be nil.
 	approve func(gc.Report) error
+	// readOnly says that nothing is to be collected by schedule. May be nil.
+	readOnly *atomic.Bool
+	// ruled is told when there are new rules. May be nil: there never are.
+	ruled chan struct{}
 
 	mu      sync.Mutex
 	running string // What runs; "" if nothing does.
@@ -90,6 +95,24 @@ type stores interface {
 	Check(ctx context.Context, o store.CheckOptions) (store.CheckReport, error)
 }
 
+// inForce are the rules as they are now.
+func (k *keeper) inForce() config.GC {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.rules
+}
+
+// setRules puts others in force. What runs goes on by those it began with.
+func (k *keeper) setRules(rules config.GC) {
+	k.mu.Lock()
+	k.rules = rules
+	k.mu.Unlock()
+	select {
+	case k.ruled <- struct{}{}:
+	default: // It was told already, and has not looked yet.
+	}
+}
+
 // collect runs a collection as r and the configuration say.
 func (k *keeper) collect(ctx context.Context, r CollectRequest, progress func(gc.Progress)) (gc.Report, error) {
 	end, err := k.begin("a collection")
@@ -98,10 +121,11 @@ func (k *keeper) collect(ctx context.Context, r CollectRequest, progress func(gc
 	}
 	defer end()
 	o := r.Options
-	o.Untagged = o.Untagged || k.rules.Untagged
-	o.Older = said(o.Older, k.rules.Older)
-	o.Uploads = said(o.Uploads, k.rules.Uploads)
-	o.Undo = said(o.Undo, k.rules.Undo)
+	rules := k.inForce()
+	o.Untagged = o.Untagged || rules.Untagged
+	o.Older = said(o.Older, rules.Older)
+	o.Uploads = said(o.Uploads, rules.Uploads)
+	o.Undo = said(o.Undo, rules.Undo)
 	if o.Jobs < 1 {
 		o.Jobs = k.jobs
 	}

@@ -68,7 +68,7 @@ func (u *upkeeping) beat(ctx context.Context) {
 		}
 		if now := u.clock.now(); now.Sub(purged) >= purgeEvery {
 			purged = now
-			if err := u.state.Purge(ctx, now.Add(-max(recordsKept, u.keeper.rules.Undo))); err != nil {
+			if err := u.state.Purge(ctx, now.Add(-max(recordsKept, u.keeper.inForce().Undo))); err != nil {
 				u.log.LogAttrs(ctx, slog.LevelWarn, "old records of what was deleted stay", slog.Any("error", err))
 			}
 		}
