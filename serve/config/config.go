@@ -73,7 +73,7 @@ func Parse(name string, file []byte, environ []string) (*Config, []Problem, erro
 
 // parse lets only take away what does not matter.
 func parse(name string, file []byte, environ []string, only func(*parser, node)) (*Config, []Problem, error) {
-	p := &parser{name: name, from: map[node]string{}}
+	p := &parser{name: name, from: map[node]string{}, at: map[string]node{}}
 	c := &Config{Storage: Storage{Deletes: true}, Catalog: Catalog{defaultPage}, Tags: Tags{defaultPage}, GC: gcDefaults()}
 	root := p.document(file)
 	known := p.override(root, environ)
@@ -82,9 +82,15 @@ func parse(name string, file []byte, environ []string, only func(*parser, node))
 	}
 	only(p, root)
 	p.onlyDriver(root)
+	p.onlyAuth(root)
 	p.dropValidation(root)
 	p.walk(c, root, schema, "", "")
 	p.warnPurging(c, root)
+	p.checkAuth(c, root)
+	p.checkHTTP(c)
+	p.checkHealth(c)
+	p.checkNotify(c)
+	p.checkValidation(c)
 	c.fill()
 	if len(p.errors) > 0 {
 		return nil, p.warnings, &Error{p.errors}
@@ -99,13 +105,6 @@ func (c *Config) fill() {
 	}
 	if c.Log.Formatter == "" {
 		c.Log.Formatter = "text"
-	}
-	switch {
-	case len(c.HTTP.Addrs) > 0:
-	case c.Compat:
-		c.HTTP.Addrs = []string{":5000"}
-	default:
-		c.HTTP.Addrs = []string{"127.0.0.1:5000", "[::1]:5000"}
 	}
 	c.GC.Uploads = c.uploads()
 	if c.Storage.Root == "" && c.Compat && !c.Storage.InMemory {

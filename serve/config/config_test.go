@@ -122,10 +122,14 @@ gc: {schedule: "30 3 * * *", untagged: true, older: 2h, uploads: 2d, undo: 1w}
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"Compat":true,"Log":{"Level":"warn","Formatter":"json","Fields":{"service":"registry","shard":"7"},"AccessLog":{"Disabled":true}},` +
-		`"Storage":{"Root":"/data","RootFrom":"config.yml:5","InMemory":false,"NoSync":true,"Deletes":true},` +
-		`"HTTP":{"Addrs":["localhost:5001"],"Host":"https://reg.example.com","RelativeURLs":false,"Headers":{"X-A":["a","b"],"X-B":["c"]},"DrainTimeout":90000000000},` +
-		`"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6},"Validation":{"SparseImages":true},` +
+	const want = `{"Compat":true,"Log":{"Level":"warn","Formatter":"logstash","Fields":{"service":"registry","shard":"7"},"AccessLog":{"Disabled":true}},` +
+		`"Storage":{"Root":"/data","RootFrom":"config.yml:5","InMemory":false,"NoSync":true,"Deletes":true,"ReadOnly":false},` +
+		`"HTTP":{"Network":"tcp","Addrs":["localhost:5001"],"Prefix":"/","Host":"https://reg.example.com","RelativeURLs":false,"Headers":{"X-A":["a","b"],"X-B":["c"]},"DrainTimeout":90000000000,` +
+		`"TLS":{"Certificate":"","Key":"","ClientCAs":null,"ClientAuth":"","MinVersion":771,"CipherSuites":null},"HTTP2Off":false,"H2C":false,"Debug":{"Addr":"","Prometheus":false,"Path":"/metrics"},` +
+		`"TrustedProxies":["127.0.0.0/8","::1/128","10.0.0.0/8","172.16.0.0/12","192.168.0.0/16","169.254.0.0/16","fc00::/7","fe80::/10"]},` +
+		`"Auth":{"Htpasswd":null},"Health":{"Storage":{"Enabled":false,"Interval":10000000000,"Threshold":1},"Files":null,"HTTP":null,"TCP":null},` +
+		`"Notify":{"IncludeReferences":false,"Endpoints":null},"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6},` +
+		`"Validation":{"SparseImages":true,"URLs":false,"Allow":null,"Deny":null,"Platforms":"none","PlatformList":null},` +
 		`"GC":{"Schedule":"30 3 * * *","Untagged":true,"Older":7200000000000,"Uploads":172800000000000,"Undo":604800000000000}}`
 	if string(got) != want {
 		t.Errorf("%s\nwant\n%s", got, want)
@@ -200,8 +204,13 @@ func TestValidation(t *testing.T) {
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ file, variable, want string }{
-		{"auth: {htpasswd: {path: /x}}", "", "config.yml:1: auth.htpasswd is not built yet"},
-		{"auth:\n  htpasswd:", "", "config.yml:2: auth.htpasswd is not built yet"},
+		{"auth: {htpasswd: {path: /x}}", "", "config.yml:1: auth.htpasswd has no realm"},
+		{"auth: {htpasswd: {realm: x}}", "", "config.yml:1: auth.htpasswd has no path"},
+		{"auth: {htpasswd: {realm: x, path: ''}}", "", "config.yml:1: auth.htpasswd has no path"},
+		{"auth: {htpasswd: {realm: , path: x}}", "", "config.yml:1: auth.htpasswd has no realm"},
+		{"auth: {htpasswd: {realm: x, path: /x}, none: {}}", "", "config.yml:1: auth has two kinds, htpasswd and none"},
+		{"auth: {htpasswd: {realm: x, path: /x, user: y}}", "", "config.yml:1: auth.htpasswd.user: no such key"},
+		{"auth:\n  htpasswd:", "", "config.yml:2: auth.htpasswd has no realm"},
 		{"auth:\nhtpasswd:\n  path: /x", "", "config.yml:1: auth is empty; indent what belongs to it"},
 		{"version: 0.1\nhtpasswd:\n  path: /x", "", "config.yml:2: htpasswd: unknown key, and it looks as if it were to restrict something"},
 		{"Auth: {htpasswd: {path: /x}}", "", "Auth: unknown key, and it looks as if"},
@@ -209,32 +218,22 @@ func TestRefused(t *testing.T) {
 		{"storag: {maintenance: {readonly: {enabled: true}}}", "", "storag: unknown key, and it looks as if"},
 		{"readonly: {enabled: true}", "", "readonly: unknown key, and it looks as if"},
 		{"auth: token", "", "config.yml:1: auth.token is not built yet"},
-		{"", "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH: auth.htpasswd is not built yet"},
+		{"", "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH: auth.htpasswd has no realm"},
 		{"", "REGISTRY_AUTH_TOKEN_REALM=x", "REGISTRY_AUTH_TOKEN_REALM: auth.token is not built yet"},
-		{"http:\n  tls:\n    letsencrypt: {hosts: [x]}", "", "config.yml:2: http.tls is not built yet"},
-		{"", "REGISTRY_HTTP_TLS_CERTIFICATE=/x", "REGISTRY_HTTP_TLS_CERTIFICATE: http.tls is not built yet"},
-		{"proxy: {remoteurl: https://registry-1.docker.io}", "", "proxy is not built yet"},
-		{"middleware: {repository: [{name: x}]}", "", "middleware is not built yet"},
-		{"validation: {manifests: {urls: {allow: [x]}}}", "", "validation.manifests.urls is not built yet"},
-		{"validation: {enabled: true}", "", "validation.enabled is not built yet"},
-		{"validation: {enabled: true, disabled: true, manifests: {urls: {deny: [x]}}}", "", "validation.manifests.urls is not built yet"},
-		{"validation:\n  disabled: false\n  manifests:\n    indexes: {platforms: all}", "", "config.yml:4: validation.manifests.indexes.platforms: all is not built yet"},
-		{"", "REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMS=list", "REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMS: validation.manifests.indexes.platforms: list is not built yet"},
-		{"validation: {disabled: False, manifests: {urls: {deny: [x]}}}", "", "validation.manifests.urls is not built yet"},
-		{"", "REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_0=x", "REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_0: validation.manifests.urls is not built yet"},
+		{"http:\n  tls:\n    letsencrypt: {hosts: [x]}", "", "config.yml:3: http.tls.letsencrypt is not built yet"},
+		{"", "REGISTRY_HTTP_TLS_CERTIFICATE=/x", "REGISTRY_HTTP_TLS_CERTIFICATE: http.tls.certificate is there without http.tls.key"},
+		{"proxy: {remoteurl: https://registry-1.docker.io}", "", "proxy.remoteurl is not built yet"},
+		{"middleware: {repository: [{name: x}]}", "", "middleware.repository: is not built yet: the server does not start without the middleware x"},
 		{"validation: {manifests: {indexes: {platforms: some}}}", "", `"some" is none of all, none, list`},
-		{"validation: {manifests: {images: {layers: some}}}", "", `"some" is neither all nor none`},
+		{"validation: {manifests: {images: {layers: some}}}", "", `"some" is none of all, none`},
 		{"validation: {manifests: {images: {layers: [all]}}}", "", "layers: must be a single value"},
 		{"validation: {manifests: {images: {layer: none}}}", "", "validation.manifests.images.layer: no such key; did you mean layers?"},
 		{"policy: {repository: {classes: [image]}}", "", "policy is not built yet"},
-		{"storage: {maintenance: {readonly: {enabled: true}}}", "", "storage.maintenance.readonly is not built yet"},
-		{"", "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED=true", "storage.maintenance.readonly is not built yet"},
-		{"", "REGISTRY_STORAGE_MAINTENANCE={readonly: {enabled: true}}", "REGISTRY_STORAGE_MAINTENANCE: storage.maintenance.readonly"},
 		{"storage: {filesystem: {}}", "REGISTRY_STORAGE_S3_BUCKET=x", "REGISTRY_STORAGE_S3_BUCKET: storage.s3 is not built yet"},
 		{"storage: {s3: }", "", "storage.s3 is not built yet"},
 		{"storage: {filesystem: {}, inmemory: {}}", "", "storage has two drivers, filesystem and inmemory"},
-		{"http: {prefix: /x/}", "", "http.prefix: is not built yet"},
-		{"http: {net: unix}", "", "http.net: is not built yet"},
+		{"http: {prefix: x/}", "", "http.prefix: \"x/\" is not of the form /PATH/"},
+		{"http: {net: unix}", "", "http.net: unix needs the path of a socket"},
 		{"http: {addr: 5000}", "", `"5000" is not of the form host:port`},
 		{"http: {addr: [a]}", "", "http.addr: must be a single value"},
 		{"http: {host: example.com}", "", `"example.com" is not of the form https://HOST`},
@@ -300,10 +299,7 @@ func TestWarnings(t *testing.T) {
 		{"", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED=true", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED: unknown variable"},
 		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},
 		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: unfinished uploads go when regctl gc runs"},
-		{"notifications: {endpoints: [{name: x}]}", "", "notifications: not built yet"},
-		{"redis: {addr: x}", "", "redis: not built yet"},
-		{"http: {debug: {addr: ':5001'}}", "", "http.debug: not built yet"},
-		{"", "REGISTRY_HEALTH_FILECHECKERS_0_FILE=/x", "REGISTRY_HEALTH_FILECHECKERS_0_FILE: health: not built yet"},
+		{"redis: {addr: x}", "", "redis: has no effect"},
 	}
 	for _, tt := range tests {
 		var environ []string

@@ -20,10 +20,10 @@ func ParseStore(name string, file []byte, environ []string) (*Config, []Problem,
 // [ParseStore] reads.
 func (p *parser) onlyStore(root node) {
 	p.apart = true
-	keepKeys(root, func(key string) bool { return key == "storage" || key == "gc" })
+	keepKeys(root, func(key node) bool { return key.Value == "storage" || key.Value == "gc" })
 	if _, storage := get(root, "storage"); storage != nil {
 		if _, maintenance := get(storage, "maintenance"); maintenance != nil {
-			keepKeys(maintenance, func(key string) bool { return key != "readonly" })
+			keepKeys(maintenance, func(key node) bool { return key.Value != "readonly" })
 		}
 	}
 	ofOthers := func(problem Problem) bool {
@@ -35,13 +35,13 @@ func (p *parser) onlyStore(root node) {
 }
 
 // keepKeys leaves those keys of a mapping that keep wants.
-func keepKeys(m node, keep func(key string) bool) {
+func keepKeys(m node, keep func(key node) bool) {
 	if m.Kind != yaml.MappingNode {
 		return
 	}
 	var kept []node
 	for i := 0; i+1 < len(m.Content); i += 2 {
-		if keep(m.Content[i].Value) {
+		if keep(m.Content[i]) {
 			kept = append(kept, m.Content[i], m.Content[i+1])
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -16,6 +15,7 @@ type node = *yaml.Node
 type parser struct {
 	name     string
 	from     map[node]string // The variable that a key or value comes from.
+	at       map[string]node // Where what is said stands, by its name.
 	errors   []Problem
 	warnings []Problem
 	apart    bool // It is for who does not serve.
@@ -76,100 +76,6 @@ func get(m node, name string) (key, value node) {
 	return nil, nil
 }
 
-// override puts the variables of environ into the tree and tells whether
-// there was a known one. Sorting puts a section before what is in it.
-func (p *parser) override(root node, environ []string) (known bool) {
-	environ = slices.Clone(environ)
-	slices.Sort(environ)
-	for _, kv := range environ {
-		name, value, _ := strings.Cut(kv, "=")
-		path, ok := strings.CutPrefix(name, "REGISTRY_")
-		if !ok || name == "REGISTRY_CONFIGURATION_PATH" {
-			continue
-		}
-		parts := strings.Split(strings.ToLower(path), "_")
-		steps, ok := schema.find(parts)
-		if !ok || ofService(parts) { // A service called registry-proxy asks for no proxy.
-			p.unknownVariable(name, parts)
-			continue
-		}
-		known = true
-		p.put(root, steps, name, value)
-	}
-	return known
-}
-
-// unknownVariable warns, or refuses what looks as if it were to restrict
-// something, as in the file.
-func (p *parser) unknownVariable(name string, parts []string) {
-	hint := nearest(name, variables())
-	if !ofService(parts) && schema.meansToRestrict(parts) {
-		p.errors = append(p.errors, Problem{name, "unknown variable, and it looks as if it were to restrict something" + hint})
-		return
-	}
-	p.warnings = append(p.warnings, Problem{name, "unknown variable" + hint})
-}
-
-// ofService tells whether it is one of the variables that Kubernetes sets in
-// every container for a service called registry, or registry-x.
-func ofService(parts []string) bool {
-	for i, part := range parts {
-		after := append(parts[i+1:len(parts):len(parts)], "")[0]
-		_, err := strconv.Atoi(after)
-		switch {
-		case part == "service" && (after == "host" || after == "port"), part == "port" && (after == "" || err == nil):
-			return true
-		}
-	}
-	return false
-}
-
-// put sets the value at the end of steps to that of a variable.
-func (p *parser) put(m node, steps []string, name, value string) {
-	for i, step := range steps {
-		key, at := get(m, step)
-		if key == nil {
-			key = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: step}
-			m.Content = append(m.Content, key, &yaml.Node{Kind: yaml.MappingNode})
-			at = m.Content[len(m.Content)-1]
-		}
-		p.from[key] = name
-		index := slices.Index(m.Content, key) + 1
-		switch {
-		case i == len(steps)-1:
-			m.Content[index] = p.value(name, value, at)
-		case at.Kind != yaml.MappingNode: // Such as "auth: htpasswd", to which a realm is added.
-			wider := &yaml.Node{Kind: yaml.MappingNode}
-			if at.Kind == yaml.ScalarNode && !isNull(at) {
-				wider.Content = []node{at, {Kind: yaml.ScalarNode, Tag: "!!null"}}
-			}
-			m.Content[index] = wider
-		case m.Content[index] != at: // Shared by an alias: change a copy.
-			clone := *at
-			clone.Content = slices.Clone(at.Content)
-			m.Content[index] = &clone
-		}
-		m = m.Content[index]
-	}
-}
-
-// value reads the value of a variable as YAML, as registry:2 does; what is
-// none is a string. A word in place of a section that the file has
-// (REGISTRY_STORAGE=inmemory) chooses within it and keeps the rest.
-func (p *parser) value(name, value string, was node) node {
-	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(value), &doc); err == nil && doc.Kind != 0 {
-		n = follow(doc.Content[0])
-	}
-	if n.Kind == yaml.ScalarNode && !isNull(n) && was.Kind == yaml.MappingNode && len(was.Content) > 0 {
-		p.put(was, []string{n.Value}, name, "{}")
-		return was
-	}
-	p.mark(n, name, 0)
-	return n
-}
-
 // mark notes that n and all in it come from a variable.
 func (p *parser) mark(n node, name string, depth int) {
 	p.from[n] = name
@@ -196,11 +102,11 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 		case seen[key.Value]:
 			p.errorf(key, "%s is there twice", name)
 		case !ok && strict != "":
-			p.errorf(key, "%s: %s%s", name, strict, nearest(key.Value, slices.Collect(maps.Keys(fields))))
+			p.errorf(key, "%s: %s%s", name, strict, nearest(key.Value, keys(fields)))
 		case !ok && meantToRestrict(key.Value, fields):
-			p.errorf(key, "%s: unknown key, and it looks as if it were to restrict something; is it spelled and indented right?", name)
+			p.errorf(key, "%s: unknown key, and it looks as if it were to restrict something; is it spelled and indented right?%s", name, nearest(key.Value, keys(fields)))
 		case !ok:
-			p.warnf(key, "%s: unknown key%s", name, nearest(key.Value, slices.Collect(maps.Keys(fields))))
+			p.warnf(key, "%s: unknown key%s", name, nearest(key.Value, keys(fields)))
 		case name == "auth" && isNull(value):
 			p.errorf(key, "auth is empty; indent what belongs to it, or leave it out to serve without a login")
 		case f.bare || !isNull(value) && (value.Kind != yaml.ScalarNode || value.Value != ""):
@@ -211,29 +117,65 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 }
 
 func (p *parser) field(c *Config, key, value node, f field, name string) {
+	if !isNull(value) || f.fields != nil {
+		p.at[name] = key
+	}
 	switch {
 	case f.state == refused:
 		if f.bare || says(value, 0) {
 			p.errorf(key, "%s is not built yet: %s", name, f.note)
 		}
 	case f.state == later:
-		if says(value, 0) {
+		if says(value, 0) && !allDisabled(value) {
 			p.warnf(key, "%s: %s", name, or(f.note, "not built yet, it has no effect"))
 		}
-	case f.state == accepted:
+	case f.state == accepted, isNull(value) && f.fields == nil && !f.driver:
 	case f.set != nil:
 		if err := f.set(c, value); err != nil {
 			p.errorf(key, "%s: %v", name, err)
 		} else if name == "storage.filesystem.rootdirectory" {
 			c.Storage.RootFrom = p.where(key)
 		}
+	case f.items != nil:
+		p.entries(c, key, value, f, name)
 	case value.Kind == yaml.MappingNode:
 		p.walk(c, value, f.fields, name+".", f.strict)
+	case isNull(value):
 	case value.Kind == yaml.ScalarNode: // "storage: inmemory" is "storage: {inmemory: }".
 		p.walk(c, &yaml.Node{Kind: yaml.MappingNode, Content: []node{value, {Kind: yaml.MappingNode}}}, f.fields, name+".", f.strict)
 	default:
 		p.errorf(key, "%s must be a mapping", name)
 	}
+}
+
+// entries walks over the mappings of a list.
+func (p *parser) entries(c *Config, key, value node, f field, name string) {
+	if value.Kind != yaml.SequenceNode {
+		p.errorf(key, "%s must be a list", name)
+		return
+	}
+	for i, entry := range value.Content {
+		at := fmt.Sprintf("%s.%d", name, i)
+		f.begin(c)
+		p.at[at] = entry
+		switch entry = follow(entry); {
+		case entry.Kind == yaml.MappingNode:
+			p.walk(c, entry, f.items, at+".", f.strict)
+		case !isNull(entry):
+			p.errorf(entry, "%s must be a mapping", at)
+		}
+	}
+}
+
+// allDisabled tells whether a list has only entries that say so.
+func allDisabled(n node) bool {
+	return n.Kind == yaml.SequenceNode && !slices.ContainsFunc(n.Content, func(entry node) bool {
+		if entry = follow(entry); entry.Kind != yaml.MappingNode {
+			return true
+		}
+		_, disabled := get(entry, "disabled")
+		return disabled == nil || !isTrue(disabled)
+	})
 }
 
 // says tells whether a value asks for anything: a section of nothing but
@@ -244,7 +186,8 @@ func says(n node, depth int) bool {
 	case depth > maxDepth:
 		return true
 	case n.Kind == yaml.ScalarNode:
-		return !isNull(n) && n.Value != "" && n.Value != "false"
+		is, ok := truth(n.Value)
+		return !isNull(n) && n.Value != "" && (is || !ok)
 	case n.Kind == yaml.MappingNode:
 		for i := 1; i < len(n.Content); i += 2 {
 			if says(n.Content[i], depth+1) {
@@ -287,27 +230,17 @@ func (p *parser) onlyDriver(root node) {
 	}
 }
 
-// dropValidation takes away the restrictions of registry:2 on manifests where
-// it would not look at them either: with disabled set, and enabled not.
-func (p *parser) dropValidation(root node) {
-	_, validation := get(root, "validation")
-	if validation == nil || validation.Kind != yaml.MappingNode {
+// onlyAuth leaves the kind of login that REGISTRY_AUTH names.
+func (p *parser) onlyAuth(root node) {
+	_, auth := get(root, "auth")
+	if auth == nil || auth.Kind != yaml.MappingNode {
 		return
 	}
-	_, enabled := get(validation, "enabled")
-	_, disabled := get(validation, "disabled")
-	_, manifests := get(validation, "manifests")
-	on := disabled == nil || disabled.Value != "true" || enabled != nil && says(enabled, 0)
-	if on || manifests == nil || manifests.Kind != yaml.MappingNode {
-		return
-	}
-	for _, name := range []string{"urls", "indexes"} {
-		if key, _ := get(manifests, name); key != nil {
-			i := slices.Index(manifests.Content, key)
-			manifests.Content = slices.Delete(manifests.Content, i, i+2)
-		}
-	}
+	chosen := slices.ContainsFunc(auth.Content, func(n node) bool { return p.from[n] == "REGISTRY_AUTH" })
+	keepKeys(auth, func(key node) bool { return !chosen || p.from[key] != "" })
 }
+
+func keys[T any](m map[string]T) []string { return slices.Collect(maps.Keys(m)) }
 
 func or(s, otherwise string) string {
 	if s != "" {

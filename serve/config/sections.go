@@ -94,7 +94,7 @@ type Health struct {
 type HealthStorage struct {
 	Enabled   bool
 	Interval  time.Duration // Default: 10 seconds.
-	Threshold int           // Failures in a row until it counts. Default: 3 with it enabled, else 1.
+	Threshold int           // Failures in a row until it counts. Default: 1.
 }
 
 // HealthFile is an entry of health.file: while the file is there, we are ill.
@@ -139,6 +139,8 @@ type Endpoint struct {
 	Backoff          time.Duration
 	IgnoreMediaTypes []string // With those of ignoredmediatypes.
 	IgnoreActions    []string // pull, push, mount or delete.
+
+	disabled bool
 }
 
 // Catalog is the section catalog.
@@ -159,9 +161,11 @@ type Validation struct {
 	Allow, Deny []*regexp.Regexp
 
 	// Platforms says which images an index must have in the repository:
-	// none (default), all, or list: those of PlatformList.
+	// none (default), all (default with Compat), or list: those of PlatformList.
 	Platforms    string
 	PlatformList []Platform
+
+	enabled, disabled bool
 }
 
 // Platform is an entry of validation.manifests.indexes.platformlist.

@@ -1,0 +1,45 @@
+package config
+
+const noLogin = "the server does not start without its authentication"
+
+func authSection() field {
+	return field{strict: "no such authentication", fields: section{
+		"none":  {state: accepted, open: true},
+		"silly": {state: refused, bare: true, open: true, note: noLogin},
+		"token": {state: refused, bare: true, open: true, note: noLogin},
+		"htpasswd": {bare: true, strict: "no such key", fields: section{
+			"realm": {set: setString(func(c *Config) *string { return &c.htpasswd().Realm }), bare: true},
+			"path":  {set: setString(func(c *Config) *string { return &c.htpasswd().Path })},
+		}},
+	}}
+}
+
+// htpasswd is the section auth.htpasswd, which is there from now on.
+func (c *Config) htpasswd() *Htpasswd {
+	if c.Auth.Htpasswd == nil {
+		c.Auth.Htpasswd = &Htpasswd{}
+	}
+	return c.Auth.Htpasswd
+}
+
+// checkAuth wants one kind of login, and all of it.
+func (p *parser) checkAuth(c *Config, root node) {
+	_, auth := get(root, "auth")
+	if auth == nil {
+		return
+	}
+	if len(auth.Content) > 2 {
+		p.errorf(auth.Content[2], "auth has two kinds, %s and %s; leave one", auth.Content[0].Value, auth.Content[2].Value)
+	}
+	key := p.at["auth.htpasswd"]
+	if key == nil {
+		return
+	}
+	c.htpasswd()
+	if p.at["auth.htpasswd.realm"] == nil {
+		p.errorf(key, "auth.htpasswd has no realm: say what a login is for, such as realm: Registry")
+	}
+	if c.Auth.Htpasswd.Path == "" {
+		p.errorf(key, "auth.htpasswd has no path of a file of users; make one: regctl htpasswd add FILE USER")
+	}
+}
