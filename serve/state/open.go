@@ -45,6 +45,21 @@ CREATE TABLE pulls (
 	at     INTEGER NOT NULL, -- Seconds since 1970.
 	PRIMARY KEY (repo, digest)
 ) WITHOUT ROWID;
+`, `
+CREATE TABLE outbox (
+	id       INTEGER PRIMARY KEY AUTOINCREMENT,
+	state    INTEGER NOT NULL, -- 0: announced, 1: happened, 2: given up.
+	seq      INTEGER NOT NULL, -- Order in which they happened.
+	at       INTEGER NOT NULL, -- Nanoseconds since 1970.
+	endpoint TEXT NOT NULL,
+	action   TEXT NOT NULL,
+	repo     TEXT NOT NULL,
+	tag      TEXT NOT NULL,
+	digest   TEXT NOT NULL,
+	kind     TEXT NOT NULL,
+	body     BLOB NOT NULL
+);
+CREATE INDEX outbox_next ON outbox (endpoint, state, seq) WHERE state > 0;
 `}
 }
 
@@ -74,6 +89,9 @@ func (s *State) open(ctx context.Context) error {
 	}, "_txlock": {"immediate"}})
 	if err == nil {
 		err = migrate(ctx, db, migrations())
+	}
+	if err == nil {
+		err = s.readSeq(ctx, db)
 	}
 	if err != nil {
 		return s.failed("open", errors.Join(err, closeDB(db)))

@@ -1,5 +1,6 @@
 // Package state keeps what is in no layout: what was deleted, by whom and when,
-// so that it can be put back, and when images were last pulled. It is one file,
+// so that it can be put back, when images were last pulled, and what others are
+// still to be told. It is one file,
 // an SQLite database, which nothing can derive again: it is migrated, backed up
 // with the store, and never removed.
 package state
@@ -68,7 +69,8 @@ type State struct {
 	next    *batch     // Takes the records that come in.
 	writing sync.Mutex // Held while a batch is committed.
 
-	pulls pulls
+	pulls  pulls
+	outbox outbox
 }
 
 // Open opens the file path, and makes it if it is missing or empty, and its
@@ -97,7 +99,7 @@ func (s *State) Close() error {
 	if s == nil {
 		return nil
 	}
-	flushed := s.Flush(context.Background())
+	flushed := errors.Join(s.Flush(context.Background()), s.FlushEvents(context.Background()))
 	s.writing.Lock() // What is recorded goes first.
 	defer s.writing.Unlock()
 	s.mu.Lock()

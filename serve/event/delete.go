@@ -1,0 +1,51 @@
+package event
+
+import (
+	"context"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/state"
+)
+
+// DeleteTag implements [oci.Deleter].
+func (o *observer) DeleteTag(ctx context.Context, repo, tag string, was oci.Digest) error {
+	defer o.n.locks.lock(repo, ":"+tag)()
+	gone := draft{ActionDelete, state.KindTag, Target{Repository: repo, Tag: tag}}
+	return o.n.change(ctx, o.n.rows(ctx, gone), func() (bool, error) {
+		return true, o.Registry.DeleteTag(ctx, repo, tag, was)
+	})
+}
+
+// DeleteManifest implements [oci.Deleter]. Its tags go with it.
+func (o *observer) DeleteManifest(ctx context.Context, repo string, d oci.Digest) error {
+	defer o.n.locks.lock(repo)()
+	tags, err := o.n.layout.TagsOf(ctx, repo, d)
+	if err != nil {
+		return err
+	}
+	gone := []draft{{ActionDelete, state.KindManifest, Target{Repository: repo, Digest: d}}}
+	for _, tag := range tags {
+		gone = append(gone, draft{ActionDelete, state.KindTag, Target{Repository: repo, Tag: tag}})
+	}
+	return o.n.change(ctx, o.n.rows(ctx, gone...), func() (bool, error) {
+		return true, o.Registry.DeleteManifest(ctx, repo, d)
+	})
+}
+
+// DeleteBlob implements [oci.Deleter].
+func (o *observer) DeleteBlob(ctx context.Context, repo string, d oci.Digest) error {
+	defer o.n.locks.lock(repo, string(d))()
+	gone := draft{ActionDelete, state.KindBlob, Target{Repository: repo, Digest: d}}
+	return o.n.change(ctx, o.n.rows(ctx, gone), func() (bool, error) {
+		return true, o.Registry.DeleteBlob(ctx, repo, d)
+	})
+}
+
+// DeleteRepo implements [oci.Deleter].
+func (o *observer) DeleteRepo(ctx context.Context, repo string) error {
+	defer o.n.locks.lock(repo)()
+	gone := draft{ActionDelete, state.KindRepository, Target{Repository: repo}}
+	return o.n.change(ctx, o.n.rows(ctx, gone), func() (bool, error) {
+		return true, o.Registry.DeleteRepo(ctx, repo)
+	})
+}
