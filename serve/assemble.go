@@ -191,7 +191,7 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 	}
 	a.keepUp(ctx, p, s)
 	reg := WithJournal(s, a.state, p.Log, p.Now)
-	return WithReadOnly(WithDeletes(reg, &a.live.deletes), &a.live.readOnly), nil
+	return WithReadOnly(WithDeletes(WithValidation(reg, p.Config.Validation), &a.live.deletes), &a.live.readOnly), nil
 }
 
 // keepUp begins the upkeep of s, and ends it before the store is let go of.
