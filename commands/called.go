@@ -25,7 +25,7 @@ func Run(ctx context.Context, env *Env, argv []string) int {
 	case programRegistry:
 		return env.end(env.execute(ctx, newRegistry2(env), args))
 	case programHtpasswd:
-		return env.end(runApache(ctx, env, args))
+		return env.end(runApache(env, args))
 	default:
 		return Main(ctx, env, args)
 	}
@@ -63,7 +63,7 @@ func programName(path string) string {
 	switch base {
 	case programRegctl, programRegistry, programHtpasswd:
 		return base
-	case "docker-registry":
+	case "docker-registry", "entrypoint.sh": // Of Debian; of the image.
 		return programRegistry
 	}
 	return ""
@@ -86,7 +86,7 @@ func newRegistry2(env *Env) *cobra.Command {
 		Use:           programRegistry,
 		Short:         "Host a registry, as registry:2 does",
 		Long:          registry2Help,
-		Version:       env.Build.Version,
+		Version:       registry2Version(env.Build),
 		Args:          knownToRegistry2,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
@@ -95,8 +95,7 @@ func newRegistry2(env *Env) *cobra.Command {
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	// As theirs: the program, where it comes from, and its version.
-	root.SetVersionTemplate("registry github.com/regctl/regctl {{with .Version}}{{printf \"v%s\" .}}{{end}}\n")
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
 
@@ -110,6 +109,16 @@ func newRegistry2(env *Env) *cobra.Command {
 	}
 	root.AddCommand(serve, collect)
 	return root
+}
+
+// registry2Version is the line of theirs: the program, where it comes from, and
+// its version.
+func registry2Version(b Build) string {
+	version := b.Version
+	if version != "" && isDigit(version[0]) {
+		version = "v" + version
+	}
+	return "registry github.com/regctl/regctl " + version
 }
 
 func knownToRegistry2(_ *cobra.Command, args []string) error {

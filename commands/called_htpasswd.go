@@ -2,13 +2,17 @@ package commands
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/regctl/regctl/serve/auth"
 )
 
 // The exit statuses of Apache's htpasswd, by its manual.
@@ -128,22 +132,124 @@ func (o *apacheOptions) arguments(args []string) error {
 
 // check holds the values against what htpasswd files can hold.
 func (o *apacheOptions) check() error {
-	switch {
-	case strings.ContainsAny(o.User, ":\r\n") || o.User == "":
-		return apacheError(apacheUser, "%q is no name of a user: it must not be empty, nor have a colon in it", o.User)
-	case o.Cost < 4 || o.Cost > 17:
-		return apacheError(apachePassword, "-C %d is no cost of bcrypt, which goes from 4 to 17", o.Cost)
+	if err := auth.CheckUser(o.User); err != nil {
+		return apacheError(apacheUser, "%v", err)
+	}
+	if o.Cost < auth.MinCost || o.Cost > auth.MaxCost {
+		return apacheError(apachePassword, "-C %d is no cost of bcrypt, which goes from %d to %d", o.Cost, auth.MinCost, auth.MaxCost)
 	}
 	return nil
 }
 
 // runApache does what Apache's htpasswd does, but bcrypt is all that it writes.
-func runApache(_ context.Context, env *Env, args []string) error {
+func runApache(env *Env, args []string) error {
 	o, err := parseApache(args)
 	if err != nil {
 		return err
 	}
-	return apacheError(apacheFile, "not built yet: %s", o.User)
+	if o.Delete {
+		return env.apacheDelete(o)
+	}
+	password, err := env.apachePassword(o)
+	if err != nil {
+		return err
+	}
+	if o.Verify {
+		return env.apacheVerify(o, password)
+	}
+	encoded, err := auth.Hash(password, o.Cost)
+	if err != nil {
+		return apacheError(apacheValue, "%v", err)
+	}
+	if !o.Bcrypt {
+		env.say("htpasswd: this is bcrypt, which is all that a registry reads; Apache's own needs -B for it")
+	}
+	if o.Print {
+		_, err := fmt.Fprintf(env.Stdout, "%s:%s\n\n", o.User, encoded)
+		return err
+	}
+	return env.apacheSet(o, encoded)
+}
+
+func (e *Env) apacheDelete(o *apacheOptions) error {
+	gone := false
+	err := apacheEdit(o, func(f *auth.File) error {
+		gone = f.Remove(o.User)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case gone:
+		e.say("Deleting password for user %s", o.User)
+	default:
+		e.say("User %s not found", o.User)
+	}
+	return nil
+}
+
+func (e *Env) apacheVerify(o *apacheOptions, password string) error {
+	f, err := auth.ReadFile(o.File)
+	if f == nil {
+		return apacheError(apacheFile, "%v", err)
+	}
+	if !slices.ContainsFunc(f.Users(), func(u auth.User) bool { return u.Name == o.User }) {
+		return apacheError(apacheUser, "User %s not found", o.User)
+	}
+	if !f.Matches(o.User, password) {
+		return apacheError(apachePassword, "password verification failed")
+	}
+	e.say("Password for user %s correct.", o.User)
+	return nil
+}
+
+func (e *Env) apacheSet(o *apacheOptions, encoded string) error {
+	had, lost := false, 0
+	err := apacheEdit(o, func(f *auth.File) (err error) {
+		if o.Create {
+			lost = len(f.Users())
+			fresh, _ := auth.Parse(nil) // Nothing is not damaged.
+			*f = *fresh
+		}
+		had, err = f.Set(o.User, encoded)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if lost > 0 {
+		e.say("htpasswd: -c made %s anew, without the users that it had: %d", o.File, lost)
+	}
+	if had {
+		e.say("Updating password for user %s", o.User)
+	} else {
+		e.say("Adding password for user %s", o.User)
+	}
+	return nil
+}
+
+// apacheEdit edits a file that is there, or that -c makes: with the mode that
+// Apache's gives, as who made it with sudo has a server of another user read it.
+func apacheEdit(o *apacheOptions, change func(*auth.File) error) error {
+	if o.Create {
+		f, err := os.OpenFile(o.File, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return apacheError(apacheFile, "%v", err)
+		}
+	} else if _, err := os.Stat(o.File); err != nil {
+		hint := ""
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "; use -c to create it"
+		}
+		return apacheError(apacheFile, "cannot modify file %s: %v%s", o.File, err, hint)
+	}
+	if err := auth.Edit(o.File, change); err != nil {
+		return apacheError(apacheFile, "%v", err)
+	}
+	return nil
 }
 
 // apachePassword returns the password that was given, or asks for it.
