@@ -21,7 +21,7 @@ type names struct {
 func parseNames(raw []string) (names, error) {
 	var n names
 	for _, given := range raw {
-		name, err := parseName(given)
+		name, err := ParseName(given)
 		if err != nil {
 			return names{}, err
 		}
@@ -41,9 +41,9 @@ func parseNames(raw []string) (names, error) {
 	return n, nil
 }
 
-// parseName returns a DNS name or an IP address in the form that certificates
-// have.
-func parseName(given string) (string, error) {
+// ParseName returns a DNS name, which may begin with "*.", or an IP address in
+// the form that certificates have. It is an error if it is neither.
+func ParseName(given string) (string, error) {
 	if ip, err := netip.ParseAddr(given); err == nil {
 		if ip.Zone() != "" {
 			return "", fmt.Errorf("%q: no certificate can be for an address with a zone", given)

@@ -1,7 +1,6 @@
 package cert
 
 import (
-	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -32,14 +31,29 @@ func (e *ForeignError) Error() string {
 // signed. A CA of another making is used if it is there.
 // Errors: [*ForeignError]; what is wrong with a name or a file.
 func Self(dir string, names []string, now time.Time) (Made, error) {
-	made, err := self(dir, names, now)
+	made, err := self(dir, names, false, now)
 	if err != nil {
 		return Made{}, fmt.Errorf("make a certificate: %w", err)
 	}
 	return made, nil
 }
 
-func self(dir string, wanted []string, now time.Time) (Made, error) {
+// Renew renews the certificate that [Self] made in dir, for the names that it
+// has; if always is not set only once two thirds of its life are over.
+// Errors: as of Self; fs.ErrNotExist if there is none.
+func Renew(dir string, always bool, now time.Time) (Made, error) {
+	chain, err := readChain(filepath.Join(dir, "server.crt"))
+	var made Made
+	if err == nil {
+		made, err = self(dir, NamesOf(chain[0]), always, now)
+	}
+	if err != nil {
+		return Made{}, fmt.Errorf("renew a certificate: %w", err)
+	}
+	return made, nil
+}
+
+func self(dir string, wanted []string, always bool, now time.Time) (Made, error) {
 	n, err := parseNames(wanted)
 	if err != nil {
 		return Made{}, err
@@ -65,11 +79,16 @@ func self(dir string, wanted []string, now time.Time) (Made, error) {
 	if old != nil && !signedBy(old[0], ca.cert()) {
 		return Made{}, &ForeignError{made.Certificate}
 	}
-	leaf, err := keepLeaf(ca, old, n, now, &made)
+	if old != nil && !always && !due(old[0], ca.cert(), n, now) && fitsFile(old[0], made.Key) {
+		made.Names, made.Until, made.Renew = NamesOf(old[0]), old[0].NotAfter, renewal(old[0])
+		return made, nil
+	}
+	leaf, err := newLeaf(ca, n, now, made)
 	if err != nil {
 		return Made{}, err
 	}
-	made.Until, made.Renew = leaf.NotAfter, renewal(leaf)
+	made.NewLeaf = true
+	made.Names, made.Until, made.Renew = NamesOf(leaf), leaf.NotAfter, renewal(leaf)
 	return made, nil
 }
 
@@ -86,33 +105,32 @@ func expectCA(made Made, old []*x509.Certificate) error {
 	return &ForeignError{made.Certificate}
 }
 
-// keepLeaf returns the certificate of the server, renewed if it must be.
-func keepLeaf(ca *authority, old []*x509.Certificate, n names, now time.Time, made *Made) (*x509.Certificate, error) {
-	key, err := readKey(made.Key)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	if old != nil && key != nil && fits(old[0], key) && !due(old[0], ca.cert(), n, now) {
-		return old[0], nil
-	}
+// fitsFile tells whether a file has the key of c. One that cannot be read is
+// told of by who needs it.
+func fitsFile(c *x509.Certificate, file string) bool {
+	key, err := readKey(file)
+	return err == nil && fits(c, key)
+}
+
+// newLeaf writes a new certificate of the server. Its old key stays, so that a
+// renewal is one file: it and its certificate fit at any time.
+func newLeaf(ca *authority, n names, now time.Time, made Made) (*x509.Certificate, error) {
 	if ca.key == nil { // Before anything changes.
 		return nil, fmt.Errorf("%s must be renewed, and the key of its CA, ca.key, is not there", made.Certificate)
 	}
-	if key == nil { // An old key stays, so that a renewal is one file: it and its certificate always fit.
-		if key, err = createKey(made.Key); err != nil {
-			return nil, err
-		}
+	key, err := readKey(made.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = createKey(made.Key)
 	}
-	leaf, err := ca.leaf(n, crypto.PublicKey(key.Public()), now)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := ca.leaf(n, key.Public(), now)
 	if err != nil {
 		return nil, err
 	}
 	chain := append([]*x509.Certificate{leaf}, ca.chain...)
-	if err := replace(made.Certificate, encodeChain(chain...), 0o644); err != nil {
-		return nil, err
-	}
-	made.NewLeaf = true
-	return leaf, nil
+	return leaf, replace(made.Certificate, encodeChain(chain...), 0o644)
 }
 
 // due tells whether a certificate must be renewed.

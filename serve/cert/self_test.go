@@ -313,6 +313,28 @@ func TestSelfRefuses(t *testing.T) {
 	}
 }
 
+func TestRenewAlways(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	was := self(t, dir, start, "reg.lan", "10.0.0.1")
+	key := read(t, was.Key)
+	for _, c := range []struct {
+		always, want bool
+		after        time.Duration
+	}{{}, {always: true, want: true}, {after: 300 * dayLength, want: true}} {
+		is, err := cert.Renew(dir, c.always, start.Add(c.after))
+		if err != nil || is.NewLeaf != c.want || !slices.Equal(is.Names, []string{"reg.lan", "10.0.0.1"}) {
+			t.Errorf("%+v: %v, %+v", c, err, is)
+		}
+	}
+	if string(read(t, was.Key)) != string(key) {
+		t.Error("the key has changed")
+	}
+	if _, err := cert.Renew(t.TempDir(), true, start); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("where there is none: %v", err)
+	}
+}
+
 // The key of the CA may be elsewhere as long as nothing is to be signed.
 func TestSelfWithoutKey(t *testing.T) {
 	t.Parallel()
