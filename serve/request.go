@@ -43,7 +43,7 @@ type form uint8
 
 const (
 	formNone form = iota
-	formRoot // What is at the top tells no more than a ping.
+	formRoot      // What is at the top tells no more than a ping.
 	formPing
 	formHealth
 	formReady
