@@ -45,6 +45,10 @@ type Parts struct {
 	// [Assembly.Reconfigure]. May be nil.
 	Relog func(config.Log)
 
+	// Certify makes the certificate that takes the place of http.tls, once the
+	// store is ours. May be nil.
+	Certify func() (config.TLS, error)
+
 	// Now is the clock, After the timer. Default: those of package time.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
@@ -121,7 +125,13 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err := a.watch(ctx, p, backend); err != nil {
 		return err
 	}
-	a.server = Server{Handler: a.newHandler(reg, logins, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(c.HTTP)}
+	web := c.HTTP
+	if p.Certify != nil {
+		if web.TLS, encrypted, err = certify(p); err != nil {
+			return err
+		}
+	}
+	a.server = Server{Handler: a.newHandler(reg, logins, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(web)}
 	a.server.Now = p.Now
 	return nil
 }
