@@ -30,6 +30,8 @@ type Config struct {
 	GC         GC
 
 	purging purging
+	said    map[string]string // Where each value was said, by its name in lower case.
+	idle    []Setting         // What was said and has no effect.
 }
 
 // Problem is a complaint about one place of the configuration.
@@ -92,10 +94,20 @@ func parse(name string, file []byte, environ []string, only func(*parser, node))
 	p.checkNotify(c)
 	p.checkValidation(c)
 	c.fill()
+	c.said = p.said()
 	if len(p.errors) > 0 {
 		return nil, p.warnings, &Error{p.errors}
 	}
 	return c, p.warnings, nil
+}
+
+// said is where each value was said.
+func (p *parser) said() map[string]string {
+	said := make(map[string]string, len(p.at))
+	for name, n := range p.at {
+		said[strings.ToLower(name)] = p.origin(n)
+	}
+	return said
 }
 
 // fill sets what was not said to its default.

@@ -43,8 +43,8 @@ const day = 24 * time.Hour
 
 // purging is storage.maintenance.uploadpurging.
 type purging struct {
-	off bool
-	age time.Duration // 0: not said.
+	enabled, dry, off bool
+	age               time.Duration // 0: not said.
 }
 
 func gcDefaults() GC { return GC{Older: time.Hour, Uploads: unsaid, Undo: day} }
@@ -68,19 +68,18 @@ func gcSection() field {
 // removes old uploads by itself. Here a collection does.
 func purgingSection() field {
 	return field{fields: section{
-		"enabled":  {set: setPurging(false)},
-		"dryrun":   {set: setPurging(true)},
+		"enabled":  {set: setPurging(false, func(c *Config) *bool { return &c.purging.enabled })},
+		"dryrun":   {set: setPurging(true, func(c *Config) *bool { return &c.purging.dry })},
 		"age":      {set: setAge(func(c *Config) *time.Duration { return &c.purging.age })},
 		"interval": {state: accepted},
 	}}
 }
 
 // setPurging sets the key that turns purging off if it is off.
-func setPurging(off bool) func(*Config, node) error {
+func setPurging(off bool, at at[bool]) func(*Config, node) error {
 	return func(c *Config, n node) error {
-		var is bool
-		err := setBool(func(*Config) *bool { return &is })(c, n)
-		c.purging.off = c.purging.off || is == off
+		err := setBool(at)(c, n)
+		c.purging.off = c.purging.off || *at(c) == off
 		return err
 	}
 }

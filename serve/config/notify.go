@@ -79,7 +79,9 @@ func (p *parser) checkNotify(c *Config) {
 	seen := map[string]bool{}
 	for i := range c.Notify.Endpoints {
 		e := &c.Notify.Endpoints[i]
-		if e.disabled {
+		if e.index = i; e.disabled {
+			off := fmt.Sprintf("notifications.endpoints.%d.disabled", i)
+			c.idle = append(c.idle, Setting{Key: off, Value: "true", From: p.origin(p.at[off]), Note: "nothing is sent to it"})
 			continue
 		}
 		name := fmt.Sprintf("notifications.endpoints.%d", i)

@@ -33,6 +33,14 @@ func (p *parser) where(n node) string {
 	return fmt.Sprintf("%s:%d", p.name, n.Line)
 }
 
+// origin is where n comes from, as people write it.
+func (p *parser) origin(n node) string {
+	if p.from[n] != "" {
+		return "$" + p.from[n]
+	}
+	return p.where(n)
+}
+
 // document returns the mapping that file is; an empty one if it cannot be read.
 func (p *parser) document(file []byte) node {
 	empty := &yaml.Node{Kind: yaml.MappingNode}
@@ -120,6 +128,11 @@ func (p *parser) field(c *Config, key, value node, f field, name string) {
 	if !isNull(value) || f.fields != nil {
 		p.at[name] = key
 	}
+	if value.Kind == yaml.MappingNode && f.open {
+		for i := 0; i+1 < len(value.Content); i += 2 {
+			p.at[name+"."+value.Content[i].Value] = value.Content[i]
+		}
+	}
 	switch {
 	case f.state == refused:
 		if f.bare || says(value, 0) {
@@ -127,9 +140,12 @@ func (p *parser) field(c *Config, key, value node, f field, name string) {
 		}
 	case f.state == later:
 		if says(value, 0) && !allDisabled(value) {
-			p.warnf(key, "%s: %s", name, or(f.note, "not built yet, it has no effect"))
+			p.warnf(key, "%s: %s", name, f.note)
 		}
-	case f.state == accepted, isNull(value) && f.fields == nil && !f.driver:
+		p.idle(c, key, value, f, name)
+	case f.state == accepted:
+		p.idle(c, key, value, f, name)
+	case isNull(value) && f.fields == nil && !f.driver:
 	case f.set != nil:
 		if err := f.set(c, value); err != nil {
 			p.errorf(key, "%s: %v", name, err)
@@ -146,6 +162,15 @@ func (p *parser) field(c *Config, key, value node, f field, name string) {
 	default:
 		p.errorf(key, "%s must be a mapping", name)
 	}
+}
+
+// idle notes what was said that has no effect.
+func (p *parser) idle(c *Config, key, value node, f field, name string) {
+	shown := Hidden
+	if !f.secret {
+		shown = showNode(value, 0)
+	}
+	c.idle = append(c.idle, Setting{Key: name, Value: shown, From: p.origin(key), Note: or(f.note, "has no effect")})
 }
 
 // entries walks over the mappings of a list.

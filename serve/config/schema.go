@@ -50,9 +50,9 @@ var schema = section{
 	"middleware":    middlewareSection(),
 	"http":          httpSection(),
 	"notifications": notifySection(),
-	"redis":         {state: later, open: true, secret: true, note: "has no effect: no cache is kept outside, and none is needed"},
+	"redis":         {state: later, open: true, note: "has no effect: no cache is kept outside, and none is needed"},
 	"health":        healthSection(),
-	"reporting":     {state: later, open: true, secret: true, note: "has no effect: nothing is reported to Bugsnag or New Relic; see the log and http.debug.prometheus"},
+	"reporting":     {state: later, open: true, note: "has no effect: nothing is reported to Bugsnag or New Relic; see the log and http.debug.prometheus"},
 	"compatibility": {state: later, open: true, note: "has no effect: manifests of schema 1 are not taken", fields: section{"schema1": {state: later, open: true, fields: section{
 		"signingkeyfile": {state: later, alias: "trustkey"}, "enabled": {state: later}}}}},
 	"catalog":    {fields: section{"maxentries": {set: setCount(func(c *Config) *int { return &c.Catalog.MaxEntries })}}},

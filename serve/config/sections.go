@@ -141,6 +141,7 @@ type Endpoint struct {
 	IgnoreActions    []string // pull, push, mount or delete.
 
 	disabled bool
+	index    int // In the file.
 }
 
 // Catalog is the section catalog.
@@ -165,7 +166,7 @@ type Validation struct {
 	Platforms    string
 	PlatformList []Platform
 
-	enabled, disabled bool
+	enabled, disabled, on bool
 }
 
 // Platform is an entry of validation.manifests.indexes.platformlist.

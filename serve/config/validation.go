@@ -94,10 +94,10 @@ func (p *parser) dropValidation(root node) {
 // is said: no layer elsewhere, and indexes of nothing but what is there.
 func (p *parser) checkValidation(c *Config) {
 	v := &c.Validation
-	on := c.Compat && (v.enabled || !v.disabled)
-	v.URLs = on
+	v.on = c.Compat && (v.enabled || !v.disabled)
+	v.URLs = v.on
 	switch {
-	case !on:
+	case !v.on:
 		v.Platforms = "none"
 	case v.Platforms == "":
 		v.Platforms = "all"
