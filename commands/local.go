@@ -71,7 +71,7 @@ func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (s
 	e.warnOtherStore(o, c, place)
 	parts := serve.UpkeepParts{Dir: place.Path, Config: c, Now: e.Now, After: e.After}
 	if e.verbose {
-		parts.Log, _ = newLoggers(e.Stderr, config.Log{Level: "debug"})
+		parts.Log = newLogs(e.Stderr, config.Log{Level: "debug"}).operator()
 	}
 	u, err := serve.OpenUpkeep(ctx, parts)
 	if err != nil {

@@ -25,6 +25,8 @@ type serveOptions struct {
 	Config string
 	Addrs  []string
 	Data   string
+
+	raw []byte // The config file as it was read.
 }
 
 const serveHelp = `Host a registry: a drop-in for registry:2, with its directory, its config.yml
@@ -75,15 +77,16 @@ func runServe(ctx context.Context, env *Env, o *serveOptions) error {
 	if err != nil {
 		return err
 	}
-	log, access := newLoggers(env.Stderr, c.Log)
+	logs := newLogs(env.Stderr, c.Log)
 	registry, err := serve.Assemble(ctx, serve.Parts{
-		Config: c, Dir: place.Path, Log: log, Access: access, Now: env.Now, After: env.After,
+		Config: c, Dir: place.Path, Log: logs.operator(), Access: logs.access(), Relog: logs.set, Now: env.Now, After: env.After,
 		Waiting: func(held error, limit time.Duration) { env.say("%v; waiting up to %s for it to stop", held, limit) },
 	})
 	if err != nil {
 		return cannotServe(err)
 	}
 	env.greet(registry.Addrs(), place, c)
+	defer env.reloading(ctx, o, registry.Reconfigure, logs.operator())()
 	return registry.Serve(ctx)
 }
 
@@ -93,17 +96,24 @@ func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, problems, err := config.Parse(name, raw, e.Environ)
+	o.raw = raw
+	c, problems, err := e.parseServe(o, name, raw)
 	for _, p := range problems {
 		e.say("warning: %s", p)
 	}
 	if err != nil {
 		return nil, &ExitError{exitUsage, err}
 	}
-	if len(o.Addrs) > 0 {
+	return c, nil
+}
+
+// parseServe parses a config file as [config.Parse] does; flags win.
+func (e *Env) parseServe(o *serveOptions, name string, raw []byte) (*config.Config, []config.Problem, error) {
+	c, problems, err := config.Parse(name, raw, e.Environ)
+	if err == nil && len(o.Addrs) > 0 {
 		c.HTTP.Addrs = o.Addrs
 	}
-	return c, nil
+	return c, problems, err
 }
 
 // configFile reads the config file that is named, or that of the variable of

@@ -220,17 +220,3 @@ func TestServeHeldStore(t *testing.T) {
 		t.Errorf("said %q", got)
 	}
 }
-
-func TestLoggers(t *testing.T) {
-	t.Parallel()
-	var out strings.Builder
-	log, access := newLoggers(&out, config.Log{Level: "warn", Formatter: "json", Fields: map[string]string{"b": "2", "a": "1"}})
-	log.Info("no")
-	access.Warn("yes")
-	if got := out.String(); !strings.Contains(got, `"level":"WARN","msg":"yes","a":"1","b":"2"}`) || strings.Contains(got, "no") {
-		t.Errorf("got %s", got)
-	}
-	if _, access := newLoggers(&out, config.Log{AccessLog: config.AccessLog{Disabled: true}}); access != nil {
-		t.Error("requests are logged")
-	}
-}

@@ -120,7 +120,7 @@ func exercise(t *testing.T, s *server, c client) {
 func (s *server) contented(tb testing.TB) {
 	tb.Helper()
 	for line := range strings.Lines(s.log.String()) {
-		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+		if strings.Contains(line, "level=warning") || strings.Contains(line, "level=error") {
 			tb.Errorf("the server says: %s", line)
 		}
 	}
