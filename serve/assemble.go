@@ -15,6 +15,7 @@ import (
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/event"
 	"github.com/regctl/regctl/serve/state"
 	"github.com/regctl/regctl/serve/storage"
 	"github.com/regctl/regctl/serve/storage/file"
@@ -53,6 +54,9 @@ type Parts struct {
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
 
+	// Client posts notifications. Nil: one with the defaults of net/http.
+	Client *http.Client
+
 	// Waiting is told if another process has the store, with an error that
 	// says which, and gets up to limit to stop. May be nil.
 	Waiting func(held error, limit time.Duration)
@@ -63,9 +67,10 @@ type Parts struct {
 type Assembly struct {
 	listeners []net.Listener
 	server    Server
-	locked    *file.Locked // Nil: the store is in memory.
-	state     *state.State // Nil: nothing is remembered.
-	upkeep    *upkeeping   // Nil: there is none.
+	locked    *file.Locked    // Nil: the store is in memory.
+	state     *state.State    // Nil: nothing is remembered.
+	upkeep    *upkeeping      // Nil: there is none.
+	notifier  *event.Notifier // Nil: nobody is told anything.
 	live      *live
 	metrics   *Metrics // Nil: nothing is counted.
 	health    *Health  // Nil: nothing is looked at.
@@ -199,14 +204,17 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Dir, err)
 	}
+	if err := a.notify(ctx, p, s); err != nil {
+		return nil, err
+	}
 	a.keepUp(ctx, p, s)
-	reg := WithJournal(s, a.state, p.Log, p.Now)
+	reg := event.Observe(WithJournal(s, a.state, p.Log, p.Now), a.notifier)
 	return WithReadOnly(WithDeletes(WithValidation(reg, p.Config.Validation), &a.live.deletes), &a.live.readOnly), nil
 }
 
 // keepUp begins the upkeep of s, and ends it before the store is let go of.
 func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
-	k := &keeper{store: s, rules: p.Config.GC, jobs: 1, now: p.Now, readOnly: &a.live.readOnly, ruled: make(chan struct{}, 1)}
+	k := &keeper{store: s, notifier: a.notifier, rules: p.Config.GC, jobs: 1, now: p.Now, readOnly: &a.live.readOnly, ruled: make(chan struct{}, 1)}
 	a.live.keeper = k
 	a.upkeep = startUpkeeping(ctx, a.locked, a.state, k, clock{p.Now, p.After}, p.Log)
 	a.atEnd(func() {

@@ -27,6 +27,7 @@ import (
 //	GET  /       who it is
 //	POST /gc     a CollectRequest: runs a collection
 //	POST /check  store.CheckOptions: runs a check
+//	GET  /events, POST /events/test, /events/retry  see addEvents
 //
 // An answer is lines of JSON: progress, and in the end the report, the error,
 // or both. A run ends with the connection that it was asked for on.
@@ -92,6 +93,7 @@ func controlCodes() []controlCode {
 	return []controlCode{
 		{"running", ErrRunning}, {"stopping", ErrStopping}, {"foreign-writer", ErrForeignWriter},
 		{"read-only", storage.ErrReadOnly}, {"full", storage.ErrFull}, {"cancelled", context.Canceled},
+		{"no-endpoint", ErrNoEndpoint},
 	}
 }
 
@@ -222,6 +224,7 @@ func (c *control) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /gc", controlRun(c.clock.after, c.collect))
 	mux.HandleFunc("POST /check", controlRun(c.clock.after, c.keeper.check))
+	c.addEvents(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuseControl(w, http.StatusNotFound, "unknown", fmt.Sprintf("the server does not know %s %s; it is of another version", r.Method, r.URL.Path))
 	})

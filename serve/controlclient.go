@@ -113,21 +113,21 @@ func (r *distant) do(ctx context.Context, method, path string, body []byte) (*ht
 
 // Collect asks the server to collect.
 func (r *distant) Collect(ctx context.Context, q CollectRequest, progress func(gc.Progress)) (gc.Report, error) {
-	return askControl[gc.Progress, gc.Report](ctx, r, "/gc", q, progress)
+	return askControl[gc.Progress, gc.Report](ctx, r, http.MethodPost, "/gc", q, progress)
 }
 
 // Check asks the server to check.
 func (r *distant) Check(ctx context.Context, o store.CheckOptions, progress func(store.CheckProgress)) (store.CheckReport, error) {
-	return askControl[store.CheckProgress, store.CheckReport](ctx, r, "/check", o, progress)
+	return askControl[store.CheckProgress, store.CheckReport](ctx, r, http.MethodPost, "/check", o, progress)
 }
 
-// askControl posts a request and reads the lines of the answer.
-func askControl[P, R any](ctx context.Context, r *distant, path string, request any, progress func(P)) (report R, err error) {
+// askControl sends a request and reads the lines of the answer.
+func askControl[P, R any](ctx context.Context, r *distant, method, path string, request any, progress func(P)) (report R, err error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return report, err
 	}
-	res, err := r.do(ctx, http.MethodPost, path, body)
+	res, err := r.do(ctx, method, path, body)
 	if err != nil {
 		return report, lostControl(ctx, r, err)
 	}

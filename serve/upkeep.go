@@ -11,6 +11,7 @@ import (
 
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve/config"
+	"github.com/regctl/regctl/serve/event"
 	"github.com/regctl/regctl/serve/store"
 )
 
@@ -75,6 +76,8 @@ type keeper struct {
 	rules config.GC // Once it is in use: inForce and setRules.
 	jobs  int       // Done at once if not said.
 	now   func() time.Time
+	// notifier can be asked about, too. May be nil.
+	notifier *event.Notifier
 	// approve looks at a plan before it is executed. May be nil.
 	approve func(gc.Report) error
 	// readOnly says that nothing is to be collected by schedule. May be nil.

@@ -296,7 +296,7 @@ func (o *observer) MountBlob(ctx context.Context, repo, from string, d oci.Diges
 	if source == "" {
 		source = repo
 	}
-	at, err := o.Registry.StatBlob(ctx, source, d)
+	at, err := o.StatBlob(ctx, source, d)
 	if errors.Is(err, oci.BlobUnknown) && from != "" && from != repo { // Nothing to be mounted: that is not worth a note.
 		return o.upload(repo)(o.Registry.Upload(ctx, repo, "", oci.UploadOptions{Algorithm: algorithm(d)}))
 	}
