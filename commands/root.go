@@ -109,6 +109,7 @@ Long flags work with one dash or two.
 		newGC(env, runGC),
 		newCheck(env, runCheck),
 		newServe(env, runServe),
+		newHtpasswd(env),
 		newLogin(env, runLogin),
 		newLogout(env, runLogout),
 		newCompletion(env),
