@@ -23,6 +23,9 @@ const (
 func Run(ctx context.Context, env *Env, argv []string) int {
 	switch program, args := called(argv); program {
 	case programRegistry:
+		if err := knownToRegistry2(args); err != nil {
+			return env.end(err)
+		}
 		return env.end(env.execute(ctx, newRegistry2(env), args))
 	case programHtpasswd:
 		return env.end(runApache(env, args))
@@ -87,7 +90,7 @@ func newRegistry2(env *Env) *cobra.Command {
 		Short:         "Host a registry, as registry:2 does",
 		Long:          registry2Help,
 		Version:       registry2Version(env.Build),
-		Args:          knownToRegistry2,
+		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -121,8 +124,14 @@ func registry2Version(b Build) string {
 	return "registry github.com/regctl/regctl " + version
 }
 
-func knownToRegistry2(_ *cobra.Command, args []string) error {
-	if len(args) == 0 {
+// knownToRegistry2 refuses, whatever its flags, a command that registry:2 has
+// not.
+func knownToRegistry2(args []string) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return nil
+	}
+	switch args[0] {
+	case "serve", "garbage-collect", "help":
 		return nil
 	}
 	return usagef("registry has no command %q, only serve, garbage-collect and help; if it is one of regctl: regctl %s", args[0], args[0])

@@ -14,11 +14,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"regctl": func() {
+	program := func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()
-		os.Exit(Main(ctx, System(NewBuild("v0.1.0", "1a2b3c4d5e6f")), os.Args[1:]))
-	}})
+		os.Exit(Run(ctx, System(NewBuild("v0.1.0", "1a2b3c4d5e6f")), os.Args))
+	}
+	testscript.Main(m, map[string]func(){programRegctl: program, programRegistry: program, programHtpasswd: program})
 }
 
 // TestScripts runs testdata/script, which reads like a manual.
