@@ -231,9 +231,10 @@ func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
 func (a *Assembly) newHandler(reg oci.Registry, logins Authenticator, p Parts) http.Handler {
 	c := p.Config
 	o := Options{
-		Log: p.Log, Access: p.Access, Host: c.HTTP.LocationHost(), Headers: c.HTTP.Headers,
+		Log: p.Log, Access: p.Access, Host: c.HTTP.Host, Headers: c.HTTP.Headers,
 		Auth: logins, MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now, Metrics: a.metrics, Health: a.health,
 	}
+	o.Prefix, o.RelativeURLs, o.TrustedProxies = c.HTTP.Prefix, c.HTTP.RelativeURLs, c.HTTP.TrustedProxies
 	if a.state != nil {
 		o.Deletions = a.state
 	}

@@ -14,24 +14,11 @@ const fromSocket = "unix"
 // maxHops is how many proxies there may be between a client and us.
 const maxHops = 32
 
-// privateNetworks are where proxies are, unless it is said.
-func privateNetworks() []netip.Prefix {
-	var all []netip.Prefix
-	for _, s := range []string{
-		"127.0.0.0/8", "::1/128", // Loopback.
-		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", // Private.
-		"169.254.0.0/16", "fe80::/10", // Link-local.
-	} {
-		all = append(all, netip.MustParsePrefix(s))
-	}
-	return all
-}
-
 // origin is where a request came from, and what its client asked for.
 type origin struct {
 	addr string // Of the client, without a port.
 	host string // As in the header Host; empty if that is none.
-	base string // Scheme and host as the client sees them; empty without a host.
+	base string // Scheme and host as the client sees them, and in [site.origin] a path; empty without a host.
 }
 
 // proxies are the peers whose word on a client counts.

@@ -13,11 +13,10 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +33,17 @@ type Options struct {
 	Access *slog.Logger
 
 	// Host is scheme and host as clients see them ("https://reg.example.com"),
-	// for the header Location. Empty: locations are paths.
-	Host string
+	// with the path that goes before "/v2/" there if it is not Prefix.
+	// RelativeURLs, or no Host: the header Location has paths only.
+	Host         string
+	RelativeURLs bool
+
+	// Prefix is the path before "v2/" in requests. Default: "/".
+	Prefix string
+
+	// TrustedProxies are the peers that are believed when they say whose
+	// request they hand on, besides those on a Unix socket.
+	TrustedProxies []netip.Prefix
 
 	// Headers are set on every answer.
 	Headers http.Header
@@ -75,6 +83,7 @@ type Handler struct {
 	count    atomic.Uint64
 	draining atomic.Bool
 	headers  atomic.Pointer[http.Header] // On every answer.
+	site     *site
 }
 
 // NewHandler returns the HTTP API of reg. It is meant to be run by a [Server]:
@@ -96,8 +105,7 @@ func NewHandler(reg oci.Registry, o Options) *Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Host = strings.TrimSuffix(o.Host, "/")
-	h := &Handler{reg: reg, o: o, ids: rand.Text()[:8] + "-"}
+	h := &Handler{reg: reg, o: o, ids: rand.Text()[:8] + "-", site: newSite(o)}
 	h.setHeaders(o.Headers)
 	return h
 }
@@ -135,12 +143,13 @@ var methods = [...]func(*Handler, context.Context, *response, *request) error{
 func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := h.o.Now()
 	w := &response{ResponseWriter: rw, now: h.o.Now, stall: h.o.Stall, renewed: start}
+	from := h.site.origin(r)
 	caller := oci.Caller{
-		Addr: clientAddr(r), RequestID: h.requestID(r), UserAgent: clip(r.UserAgent(), 256),
+		Addr: from.addr, Method: clip(r.Method, 16), Host: from.host, Base: from.base, RequestID: h.requestID(r), UserAgent: clip(r.UserAgent(), 256),
 		Run: runOf(r), Look: r.Header.Get(purposeHeader) == purposeLook,
 	}
 	ctx := oci.WithCaller(r.Context(), caller)
-	q, err := parse(r)
+	q, err := parse(r, h.site)
 	q.body = newBody(r, w)
 	h.o.Metrics.begin(q)
 	defer h.o.Metrics.end(q, w, start)
@@ -154,7 +163,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	for name, values := range *h.headers.Load() {
 		header[name] = values
 	}
-	if strings.HasPrefix(r.URL.Path, "/v2") {
+	if h.site.isAPI(r.URL.Path) {
 		header.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
 	ctx, denied := h.authenticate(ctx, w, q)
@@ -218,14 +227,6 @@ func (h *Handler) requestID(r *http.Request) string {
 	return h.ids + strconv.FormatUint(h.count.Add(1), 36)
 }
 
-func clientAddr(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
-}
-
 func clip(s string, most int) string {
 	if len(s) <= most {
 		return s
@@ -270,10 +271,8 @@ func (h *Handler) options(_ context.Context, w *response, q *request) error {
 	return nil
 }
 
-// location is a path on this server as it goes into the header Location.
-func (h *Handler) location(parts ...string) string {
-	return h.o.Host + "/v2/" + strings.Join(parts, "")
-}
+// location is a path of the API as it goes into the header Location.
+func (h *Handler) location(parts ...string) string { return h.site.location(parts...) }
 
 // empty answers with a status and no body.
 func empty(w *response, status int) error {

@@ -289,7 +289,9 @@ func TestCallerReachesTheRegistry(t *testing.T) {
 	s := newServer(t, reg, Options{})
 	s.do("HEAD", "/v2/app/manifests/v1", "", "User-Agent", "me", "X-Request-Id", "id-1")
 	s.do("HEAD", "/v2/app/manifests/v1", "")
-	if got, want := <-reg.caller, (oci.Caller{Addr: "127.0.0.1", RequestID: "id-1", UserAgent: "me"}); got != want {
+	host := strings.TrimPrefix(s.url, "http://")
+	want := oci.Caller{Addr: "127.0.0.1", RequestID: "id-1", UserAgent: "me", Method: "HEAD", Host: host, Base: s.url + "/"}
+	if got := <-reg.caller; got != want {
 		t.Errorf("%+v", got)
 	}
 	if got := <-reg.caller; !isToken(got.RequestID, 64) {

@@ -120,7 +120,7 @@ func writePage(w *response, q *request, open []byte, names iter.Seq2[string, err
 // nothing has no next one.
 func linkNext(w *response, q *request, query url.Values, n int) {
 	if n > 0 {
-		w.Header().Set("Link", "<"+q.URL.EscapedPath()+"?"+query.Encode()+`>; rel="next"`)
+		w.Header().Set("Link", "<"+q.site.link(q.URL.EscapedPath())+"?"+query.Encode()+`>; rel="next"`)
 	}
 }
 

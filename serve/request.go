@@ -107,6 +107,15 @@ func (f form) allow(except string) string {
 	return strings.Join(append(names, http.MethodOptions), ", ")
 }
 
+// ofAPI tells whether a form is of the API, under whose prefix it is.
+func (f form) ofAPI() bool {
+	switch f {
+	case formRoot, formHealth, formReady:
+		return false
+	}
+	return true
+}
+
 // target is a path taken apart.
 type target struct {
 	form form
@@ -122,6 +131,7 @@ type request struct {
 	kind   kind
 	digest oci.Digest // Empty if ref is a tag or an upload's id.
 
+	site *site
 	user string // Who makes it. Empty: nobody was asked.
 
 	// body is the one to read. The Body of Request stays what it was:
@@ -129,19 +139,19 @@ type request struct {
 	body *body
 }
 
-// parse takes r apart. It returns a request even with an error, so that there
+// parse takes r apart, which was made to a site. It returns a request even with an error, so that there
 // is something to log.
-func parse(r *http.Request) (*request, error) {
-	q := &request{Request: r}
+func parse(r *http.Request, at *site) (*request, error) {
+	q := &request{Request: r, site: at}
 	path, err := unescape(r.URL.EscapedPath())
 	if err != nil {
 		return q, err
 	}
-	q.target = locate(path)
+	q.target = at.locate(path)
 	kind := q.form.kind(r.Method)
 	switch {
 	case q.form == formNone, q.form == formRepo && kind == kindNone:
-		return q, oci.Errorf(oci.NotFound, "no such endpoint")
+		return q, oci.Errorf(oci.NotFound, "%s", at.nowhere(path))
 	case kind == kindNone:
 		return q, oci.Errorf(oci.Unsupported, "this path does not take the method; it takes %s", q.form.allow(""))
 	}
@@ -170,7 +180,7 @@ func unescape(path string) (string, error) {
 // slashes and parts such as "blobs", so that the end of the path decides.
 func locate(path string) target {
 	switch path {
-	case "/":
+	case "/", "/_ping": // The latter is of docker-registry, and of those who watched it.
 		return target{form: formRoot}
 	case "/v2", "/v2/":
 		return target{form: formPing}

@@ -109,7 +109,7 @@ func TestParse(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", tt.path, err)
 		}
-		q, err := parse(&http.Request{Method: tt.method, URL: u})
+		q, err := parse(&http.Request{Method: tt.method, URL: u}, newSite(Options{}))
 		if tt.err != "" {
 			if !errors.Is(err, tt.err) || q.kind != kindNone {
 				t.Errorf("%s %s: kind %d, error %v; want %s", tt.method, tt.path, q.kind, err, tt.err)
@@ -157,7 +157,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		q, err := parse(&http.Request{Method: method, URL: u})
+		q, err := parse(&http.Request{Method: method, URL: u}, newSite(Options{}))
 		if err != nil {
 			if s := oci.AsError(err).Code.Status(); q.kind != kindNone || s < 400 || s >= 500 {
 				t.Fatalf("kind %d with an error of status %d: %v", q.kind, s, err)
