@@ -23,7 +23,9 @@ import (
 // regctl is the binary under test, built once, when first asked for.
 var regctl = sync.OnceValues(func() (string, error) {
 	bin := filepath.Join(buildDir, "regctl")
-	out, err := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, ".").CombinedOutput()
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // As it is released.
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
 	}
