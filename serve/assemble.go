@@ -42,6 +42,9 @@ type Parts struct {
 	// nothing is logged.
 	Log, Access *slog.Logger
 
+	// Version is that of the program, for the metrics.
+	Version string
+
 	// Relog is told when the section log says something else, see
 	// [Assembly.Reconfigure]. May be nil.
 	Relog func(config.Log)
@@ -71,6 +74,7 @@ type Assembly struct {
 	state     *state.State    // Nil: nothing is remembered.
 	upkeep    *upkeeping      // Nil: there is none.
 	notifier  *event.Notifier // Nil: nobody is told anything.
+	store     *store.Store
 	live      *live
 	metrics   *Metrics // Nil: nothing is counted.
 	health    *Health  // Nil: nothing is looked at.
@@ -119,6 +123,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err := a.openState(ctx, p); err != nil {
 		return err
 	}
+	backend = a.metrics.storage(backend, driverOf(p), p.Now)
 	reg, err := a.openRegistry(ctx, p, backend)
 	if err != nil {
 		return err
@@ -127,14 +132,14 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.watch(ctx, p, backend); err != nil {
-		return err
-	}
 	web := c.HTTP
 	if p.Certify != nil {
 		if web.TLS, encrypted, err = certify(p); err != nil {
 			return err
 		}
+	}
+	if err := a.watch(ctx, p, backend, encrypted); err != nil {
+		return err
 	}
 	a.server = Server{Handler: a.newHandler(reg, logins, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(web)}
 	a.server.Now = p.Now
@@ -204,6 +209,7 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Dir, err)
 	}
+	a.store = s
 	if err := a.notify(ctx, p, s); err != nil {
 		return nil, err
 	}
@@ -214,7 +220,7 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 
 // keepUp begins the upkeep of s, and ends it before the store is let go of.
 func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
-	k := &keeper{store: s, notifier: a.notifier, rules: p.Config.GC, jobs: 1, now: p.Now, readOnly: &a.live.readOnly, ruled: make(chan struct{}, 1)}
+	k := &keeper{store: s, notifier: a.notifier, rules: p.Config.GC, jobs: 1, now: p.Now, readOnly: &a.live.readOnly, metrics: a.metrics, ruled: make(chan struct{}, 1)}
 	a.live.keeper = k
 	a.upkeep = startUpkeeping(ctx, a.locked, a.state, k, clock{p.Now, p.After}, p.Log)
 	a.atEnd(func() {

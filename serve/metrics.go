@@ -21,6 +21,7 @@ type Metrics struct {
 	routes   [len(methodsOf)]*route
 	in, out  prometheus.Counter
 	refused  prometheus.Counter
+	upkeep   *upkeepMetrics
 }
 
 // route is what is counted of one sort of path: found once, as to find it by
@@ -110,6 +111,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.addRequests()
+	m.addUpkeep()
 	return m
 }
 

@@ -82,6 +82,8 @@ type keeper struct {
 	approve func(gc.Report) error
 	// readOnly says that nothing is to be collected by schedule. May be nil.
 	readOnly *atomic.Bool
+	// metrics count collections. May be nil.
+	metrics *Metrics
 	// ruled is told when there are new rules. May be nil: there never are.
 	ruled chan struct{}
 
@@ -138,6 +140,7 @@ func (k *keeper) collect(ctx context.Context, r CollectRequest, progress func(gc
 	}
 	report, err := k.store.Collect(ctx, o, r.Dry)
 	report.Older = o.Older
+	k.metrics.collected(report, r.Dry, k.now().Sub(o.Now), k.now(), ended(ctx, err))
 	if errors.Is(err, store.ErrCollecting) {
 		err = fmt.Errorf("a collection %w", ErrRunning)
 	}
@@ -161,6 +164,9 @@ func (k *keeper) check(ctx context.Context, o store.CheckOptions, progress func(
 		}
 	}
 	report, err := k.store.Check(ctx, o)
+	if err == nil && report.Unread == 0 {
+		k.metrics.measured(gc.Count{N: report.Data, Bytes: report.Bytes}, k.now())
+	}
 	return report, ended(ctx, err)
 }
 

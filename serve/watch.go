@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 
 	"github.com/regctl/regctl/serve/config"
@@ -10,23 +11,11 @@ import (
 
 // watch begins what tells how the registry is: health checks, and the debug
 // address with the metrics, if the configuration asks for them.
-func (a *Assembly) watch(ctx context.Context, p Parts, b storage.Backend) error {
+func (a *Assembly) watch(ctx context.Context, p Parts, b storage.Backend, encrypted *tls.Config) error {
 	c := p.Config
-	driver := "filesystem"
-	if p.Dir == "" {
-		driver = "inmemory"
-	}
-	a.health = newHealth(c.Health, driver, func(ctx context.Context) error { return lookAt(ctx, b) }, realOutside(), clock{p.Now, p.After}, p.Log)
-	looking, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		a.health.run(looking)
-	}()
-	a.atEnd(func() {
-		cancel()
-		<-ended
-	})
+	at := clock{p.Now, p.After}
+	a.health = newHealth(c.Health, driverOf(p), func(ctx context.Context) error { return lookAt(ctx, b) }, realOutside(), at, p.Log)
+	a.inBackground(ctx, a.health.run)
 	if c.HTTP.Debug.Addr == "" {
 		return nil
 	}
@@ -34,9 +23,37 @@ func (a *Assembly) watch(ctx context.Context, p Parts, b storage.Backend) error 
 	if err != nil {
 		return err
 	}
+	if a.metrics != nil {
+		a.metrics.registry.MustRegister(&sources{
+			metrics: a.metrics, store: a.store, live: a.live, health: a.health, notifier: a.notifier, tls: encrypted, version: p.Version,
+		})
+		a.inBackground(ctx, func(ctx context.Context) { a.metrics.measure(ctx, a.store, at, p.Log) })
+	}
 	a.debug = l.Addr()
 	a.atEnd(startDebug(l, newDebugHandler(c.HTTP.Debug, a.metrics, a.health), p.Log))
 	return nil
+}
+
+// inBackground runs something until a is closed.
+func (a *Assembly) inBackground(ctx context.Context, run func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Requests are drained after ctx.
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	a.atEnd(func() {
+		cancel()
+		<-ended
+	})
+}
+
+// driverOf is the name that registry:2 has for the storage.
+func driverOf(p Parts) string {
+	if p.Dir == "" {
+		return "inmemory"
+	}
+	return "filesystem"
 }
 
 // lookAt fails if the storage does not answer, or its root is not there: a
