@@ -32,6 +32,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // Else each command takes a second under the race detector.
 			env.Values[servedKey{}] = served{}
+			env.Values[receiverKey{}] = receivers{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -41,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"exits":    scriptExits,
 			"expand":   scriptExpand,
 			"serving":  scriptServing,
+			"receiver": scriptReceiver,
 		},
 	})
 }
