@@ -34,6 +34,7 @@ func TestDocker(t *testing.T) {
 		exchange(t, s, dockerArchives(d))
 	})
 	t.Run("minbase", func(t *testing.T) { testMinbase(t, d) })
+	t.Run("build", func(t *testing.T) { testDockerImage(t, d) })
 }
 
 var pushed = regexp.MustCompile(`digest: (sha256:[0-9a-f]{64})`)
