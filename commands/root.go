@@ -110,6 +110,7 @@ Long flags work with one dash or two.
 		newCheck(env, runCheck),
 		newServe(env, runServe),
 		newHtpasswd(env),
+		newConfig(env),
 		newLogin(env, runLogin),
 		newLogout(env, runLogout),
 		newCompletion(env),

@@ -73,9 +73,27 @@ func Parse(name string, file []byte, environ []string) (*Config, []Problem, erro
 	return parse(name, file, environ, func(*parser, node) {})
 }
 
+// Inspect is [Parse] for who wants to know all that is wrong. If there are
+// errors, c is what is left without them: enough to look at the files that it
+// names, and nothing to serve with.
+func Inspect(name string, file []byte, environ []string) (c *Config, warnings, errors []Problem) {
+	p := &parser{name: name}
+	c = p.parse(file, environ, func(*parser, node) {})
+	return c, p.warnings, p.errors
+}
+
 // parse lets only take away what does not matter.
 func parse(name string, file []byte, environ []string, only func(*parser, node)) (*Config, []Problem, error) {
-	p := &parser{name: name, from: map[node]string{}, at: map[string]node{}}
+	p := &parser{name: name}
+	c := p.parse(file, environ, only)
+	if len(p.errors) > 0 {
+		return nil, p.warnings, &Error{p.errors}
+	}
+	return c, p.warnings, nil
+}
+
+func (p *parser) parse(file []byte, environ []string, only func(*parser, node)) *Config {
+	p.from, p.at = map[node]string{}, map[string]node{}
 	c := &Config{Storage: Storage{Deletes: true}, Catalog: Catalog{defaultPage}, Tags: Tags{defaultPage}, GC: gcDefaults()}
 	root := p.document(file)
 	known := p.override(root, environ)
@@ -95,10 +113,7 @@ func parse(name string, file []byte, environ []string, only func(*parser, node))
 	p.checkValidation(c)
 	c.fill()
 	c.said = p.said()
-	if len(p.errors) > 0 {
-		return nil, p.warnings, &Error{p.errors}
-	}
-	return c, p.warnings, nil
+	return c
 }
 
 // said is where each value was said.

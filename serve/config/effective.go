@@ -42,6 +42,9 @@ func (c *Config) Settings() []Setting {
 	return append(l.list, c.idle...)
 }
 
+// Said tells where the value of a key was said, or "".
+func (c *Config) Said(key string) string { return c.said[strings.ToLower(key)] }
+
 // settings gathers them.
 type settings struct {
 	c    *Config
