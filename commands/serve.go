@@ -22,6 +22,7 @@ import (
 )
 
 type serveOptions struct {
+	ownTLSOptions
 	Config string
 	Addrs  []string
 	Data   string
@@ -65,6 +66,7 @@ func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *c
 	cmd.Flags().StringArrayVar(&o.Addrs, "addr", nil, "listen on `HOST:PORT` or :PORT (repeatable)")
 	cmd.Flags().StringVar(&o.Data, "data", "", "keep the store in `DIR`")
 	_ = cmd.MarkFlagDirname("data") // Cannot fail: the flag was added a moment ago.
+	o.add(cmd)
 	return cmd
 }
 
@@ -78,14 +80,21 @@ func runServe(ctx context.Context, env *Env, o *serveOptions) error {
 		return err
 	}
 	logs := newLogs(env.Stderr, c.Log)
+	own, err := newOwnTLS(env, &o.ownTLSOptions, c, place.Path, logs.operator())
+	if err != nil {
+		return err
+	}
 	registry, err := serve.Assemble(ctx, serve.Parts{
-		Config: c, Dir: place.Path, Log: logs.operator(), Access: logs.access(), Relog: logs.set, Now: env.Now, After: env.After,
+		Config: c, Dir: place.Path, Log: logs.operator(), Access: logs.access(), Relog: logs.set, Version: env.Build.Version, Now: env.Now, After: env.After,
+		Certify: own.certifier(ctx),
 		Waiting: func(held error, limit time.Duration) { env.say("%v; waiting up to %s for it to stop", held, limit) },
 	})
 	if err != nil {
 		return cannotServe(err)
 	}
-	env.greet(registry.Addrs(), place, c)
+	env.greet(registry.Addrs(), place, own.shown(c))
+	own.greet(ctx, registry.Addrs())
+	defer own.keep(ctx)()
 	defer env.reloading(ctx, o, registry.Reconfigure, logs.operator())()
 	return registry.Serve(ctx)
 }
@@ -203,7 +212,11 @@ func (e *Env) greet(addrs []net.Addr, place config.Place, c *config.Config) {
 			who = "warning: no login is asked, whoever reaches it may pull and push"
 		}
 	}
-	e.say("http://%s · store %s · deletes %s · %s", addr, keeps, deletes, who)
+	scheme := "http"
+	if c.HTTP.TLS.Certificate != "" {
+		scheme = "https"
+	}
+	e.say("%s://%s · store %s · deletes %s · %s", scheme, addr, keeps, deletes, who)
 	if c.Storage.NoSync {
 		e.say("warning: storage.filesystem.sync is false: a power cut may lose what was pushed")
 	}
