@@ -6,5 +6,5 @@ case "$1" in
 remove | 0) ;;
 *) exit 0 ;;
 esac
-[ -d /run/systemd/system ] || exit 0
+[ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ] || exit 0
 systemctl disable --now regctl.service regctl-gc.timer regctl-prune.timer
