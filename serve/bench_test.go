@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -31,8 +32,8 @@ func BenchmarkGetBlob(b *testing.B) {
 	benchmarkGet(b, s.addr, "/v2/app/blobs/"+string(reg.d.Digest))
 }
 
-func benchmarkGet(b *testing.B, addr, path string) {
-	request := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+func benchmarkGet(b *testing.B, addr, path string, headers ...string) {
+	request := fmt.Appendf(nil, "GET %s HTTP/1.1\r\n%s\r\n\r\n", path, strings.Join(append(headers, "Host: x"), "\r\n"))
 	b.ReportAllocs()
 	b.SetParallelism(4)
 	b.RunParallel(func(pb *testing.PB) {
