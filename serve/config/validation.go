@@ -102,7 +102,7 @@ func (p *parser) checkValidation(c *Config) {
 	case v.Platforms == "":
 		v.Platforms = "all"
 	case v.Platforms == "list" && len(v.PlatformList) == 0:
-		p.warnf(p.at["validation.manifests.indexes.platforms"], "validation.manifests.indexes.platforms: list, and the platformlist is empty: no image must be there")
+		p.warnf(p.at["validation.manifests.indexes.platforms"], "validation.manifests.indexes.platforms: list, and the platformlist is empty: that is all, as in registry:2")
 	}
 	for i, platform := range v.PlatformList {
 		if v.Platforms != "list" {
