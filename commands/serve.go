@@ -2,23 +2,15 @@ package commands
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/regctl/regctl/serve"
 	"github.com/regctl/regctl/serve/config"
-	"github.com/regctl/regctl/serve/meta"
-	"github.com/regctl/regctl/serve/storage"
-	"github.com/regctl/regctl/serve/storage/file"
 )
 
 type serveOptions struct {
@@ -26,6 +18,9 @@ type serveOptions struct {
 	Config string
 	Addrs  []string
 	Data   string
+
+	Htpasswd        string
+	TLSCert, TLSKey string
 
 	raw []byte // The config file as it was read.
 }
@@ -44,6 +39,7 @@ The first SIGINT or SIGTERM lets requests finish, the second one does not.`
 
 const serveExamples = `  regctl serve                                      for this machine
   regctl serve --addr :5000 --data /srv/registry    for all that reach it
+  regctl serve --addr :5000 --htpasswd users        for all with a login in users
   regctl serve /etc/docker/registry/config.yml      instead of registry:2`
 
 func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *cobra.Command {
@@ -65,6 +61,9 @@ func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *c
 	}
 	cmd.Flags().StringArrayVar(&o.Addrs, "addr", nil, "listen on `HOST:PORT` or :PORT (repeatable)")
 	cmd.Flags().StringVar(&o.Data, "data", "", "keep the store in `DIR`")
+	cmd.Flags().StringVar(&o.Htpasswd, "htpasswd", "", "ask for a login that is in `FILE`, see regctl htpasswd")
+	cmd.Flags().StringVar(&o.TLSCert, "tls-cert", "", "speak HTTPS with the certificate in `FILE` (PEM, with those of CAs after it)")
+	cmd.Flags().StringVar(&o.TLSKey, "tls-key", "", "the key of --tls-cert is in `FILE` (PEM)")
 	_ = cmd.MarkFlagDirname("data") // Cannot fail: the flag was added a moment ago.
 	o.add(cmd)
 	return cmd
@@ -101,6 +100,9 @@ func runServe(ctx context.Context, env *Env, o *serveOptions) error {
 
 // serveConfig reads what configures the server, and tells its warnings.
 func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return nil, usagef("--tls-cert and --tls-key go together")
+	}
 	name, raw, err := e.configFile(o.Config)
 	if err != nil {
 		return nil, err
@@ -119,10 +121,27 @@ func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
 // parseServe parses a config file as [config.Parse] does; flags win.
 func (e *Env) parseServe(o *serveOptions, name string, raw []byte) (*config.Config, []config.Problem, error) {
 	c, problems, err := config.Parse(name, raw, e.Environ)
-	if err == nil && len(o.Addrs) > 0 {
-		c.HTTP.Addrs = o.Addrs
+	if err == nil {
+		o.override(c)
 	}
 	return c, problems, err
+}
+
+// override sets what flags say in c.
+func (o *serveOptions) override(c *config.Config) {
+	if len(o.Addrs) > 0 {
+		c.HTTP.Network, c.HTTP.Addrs = "tcp", o.Addrs
+	}
+	if o.TLSCert != "" {
+		c.HTTP.TLS.Certificate, c.HTTP.TLS.Key = o.TLSCert, o.TLSKey
+	}
+	switch {
+	case o.Htpasswd == "":
+	case c.Auth.Htpasswd != nil:
+		c.Auth.Htpasswd.Path = o.Htpasswd
+	default:
+		c.Auth.Htpasswd = &config.Htpasswd{Realm: "regctl", Path: o.Htpasswd}
+	}
 }
 
 // configFile reads the config file that is named, or that of the variable of
@@ -155,104 +174,4 @@ func (e *Env) storePlace(o *serveOptions, c *config.Config) (config.Place, error
 	var err error
 	place.Path, err = filepath.Abs(place.Path)
 	return place, err
-}
-
-// cannotServe gives an error of [serve.Assemble] its exit status, and what to
-// try next.
-func cannotServe(err error) error {
-	var held *file.HeldError
-	var inUse *serve.AddrInUseError
-	switch {
-	case errors.Is(err, context.Canceled): // While it waited for the store, too.
-		return err
-	case errors.As(err, &held), errors.Is(err, meta.ErrForeign):
-		return &ExitError{exitLocked, err}
-	case errors.Is(err, storage.ErrReadOnly):
-		return &ExitError{exitLocked, &hinted{err, err.Error() + "; make it writable for this user, or keep the store elsewhere: regctl serve --data DIR"}}
-	case errors.As(err, &inUse):
-		return &ExitError{exitFailed, otherAddr(inUse)}
-	}
-	return &ExitError{exitFailed, err}
-}
-
-// otherAddr names the next port to try.
-func otherAddr(err *serve.AddrInUseError) error {
-	host, port, splitErr := net.SplitHostPort(err.Addr)
-	n, convErr := strconv.Atoi(port)
-	if splitErr != nil || convErr != nil || n >= 65535 {
-		return err
-	}
-	why := ""
-	if n == 5000 {
-		why = " (macOS: AirPlay)"
-	}
-	next := net.JoinHostPort(host, strconv.Itoa(n+1))
-	return &hinted{err, fmt.Sprintf("%v%s. Try: regctl serve --addr %s", err, why, next)}
-}
-
-// greet says where the registry is, what it keeps where, who may come, and how
-// to push to it.
-func (e *Env) greet(addrs []net.Addr, place config.Place, c *config.Config) {
-	keeps := "in memory"
-	if place.Path != "" {
-		keeps = e.tilde(place.Path)
-		if !place.Found {
-			keeps += " (new)"
-		}
-	}
-	deletes := "off"
-	if c.Storage.Deletes {
-		deletes = "on"
-	}
-	addr, open := reachable(addrs)
-	who := "this machine only"
-	if open {
-		who = "warning: no login is asked, whoever reaches it may pull, push and delete"
-		if !c.Storage.Deletes {
-			who = "warning: no login is asked, whoever reaches it may pull and push"
-		}
-	}
-	scheme := "http"
-	if c.HTTP.TLS.Certificate != "" {
-		scheme = "https"
-	}
-	e.say("%s://%s · store %s · deletes %s · %s", scheme, addr, keeps, deletes, who)
-	if c.Storage.NoSync {
-		e.say("warning: storage.filesystem.sync is false: a power cut may lose what was pushed")
-	}
-	at := addr
-	if _, port, err := net.SplitHostPort(addr); err == nil && isLoopback(addr) {
-		at = "localhost:" + port
-	}
-	e.say("push: docker tag IMAGE %[1]s/NAME && docker push %[1]s/NAME", at)
-}
-
-// reachable returns the first address as a client on this machine would write
-// it, and whether others can reach any of them.
-func reachable(addrs []net.Addr) (addr string, open bool) {
-	for i, a := range addrs {
-		at := a.String()
-		if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-			at = "localhost:" + strconv.Itoa(tcp.Port)
-			open = true
-		}
-		open = open || !isLoopback(at)
-		if i == 0 {
-			addr = at
-		}
-	}
-	return addr, open
-}
-
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
-}
-
-// tilde shortens a path in the home directory.
-func (e *Env) tilde(path string) string {
-	if rest, ok := strings.CutPrefix(path, e.Home+string(filepath.Separator)); ok && e.Home != "" {
-		return "~" + string(filepath.Separator) + rest
-	}
-	return path
 }

@@ -52,7 +52,7 @@ func start(t *testing.T, env testEnv, args ...string) *running {
 	}
 	go func() { _, _ = io.Copy(io.Discard, talk) }()
 	t.Cleanup(cancel)
-	r.url = regexp.MustCompile(`http://\S+`).FindString(strings.Join(r.greeting, "\n"))
+	r.url = regexp.MustCompile(`https?://\S+`).FindString(strings.Join(r.greeting, "\n"))
 	if r.url == "" {
 		t.Fatalf("serve said %q", r.greeting)
 	}

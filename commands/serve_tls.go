@@ -55,9 +55,9 @@ func newOwnTLS(env *Env, o *ownTLSOptions, c *config.Config, store string, log *
 	case o.TLS == "":
 		return nil, usagef("--tls-name is for --tls self; add it")
 	case o.TLS != tlsSelf:
-		return nil, usagef("--tls %s: there is self; for a certificate that you have, set http.tls.certificate and key", o.TLS)
+		return nil, usagef("--tls %s: there is self; for a certificate that you have: --tls-cert FILE --tls-key FILE", o.TLS)
 	case c.HTTP.TLS.Certificate != "":
-		return nil, usagef("--tls self and http.tls.certificate, %s, are two certificates; drop one", c.HTTP.TLS.Certificate)
+		return nil, usagef("--tls self and the certificate %s are two certificates; drop one", c.HTTP.TLS.Certificate)
 	}
 	var asked []string
 	for _, name := range o.TLSNames {
