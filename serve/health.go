@@ -134,7 +134,7 @@ func (c *checkup) ask(ctx context.Context, at clock) error {
 	late := at.after(c.timeout)
 	if c.under != nil {
 		select {
-		case <-c.under.done: // What it found is old.
+		case <-c.under.done: //nolint:errcheck // What it found is old.
 			c.under = nil
 		case <-late:
 			return errors.New("no answer still")
