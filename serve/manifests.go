@@ -78,7 +78,7 @@ func matchETag(values []string, d oci.Digest, weak bool) bool {
 			if weak {
 				tag = strings.TrimPrefix(tag, "W/")
 			}
-			if tag == want || tag == "*" {
+			if tag == want || tag == "*" || weak && tag == string(d) { // As registry:2, without quotes too.
 				return true
 			}
 		}

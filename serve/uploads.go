@@ -115,6 +115,7 @@ func (h *Handler) cancelUpload(ctx context.Context, w *response, q *request) err
 	if err := up.Cancel(ctx); err != nil {
 		return err
 	}
+	w.Header().Set("Docker-Upload-Uuid", up.ID())
 	return empty(w, http.StatusNoContent)
 }
 
