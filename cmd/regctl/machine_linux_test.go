@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ stop() { start-stop-daemon --stop --oknodo --retry 30 --quiet --remove-pidfile -
 start() {
 	DOCKER_OPTS=; [ ! -e /etc/default/docker ] || . /etc/default/docker
 	start-stop-daemon --start --quiet --background --no-close --make-pidfile --pidfile /run/docker-ssd.pid \
-		--exec /usr/sbin/dockerd -- --storage-driver=vfs $DOCKER_OPTS >>/var/log/docker.log 2>&1 </dev/null
+		--exec /usr/sbin/dockerd -- --storage-driver=overlay2 $DOCKER_OPTS >>/var/log/docker.log 2>&1 </dev/null
 	for i in $(seq 300); do docker version >/dev/null 2>&1 && return; sleep 0.1; done
 	tail /var/log/docker.log; return 1
 }
@@ -186,7 +187,7 @@ func wantSaid(tb testing.TB, script, out string, want []string) {
 	tb.Helper()
 	for _, w := range want {
 		if !strings.Contains(out, w) {
-			tb.Fatalf("%s\ndoes not say %q:\n%s", script, w, out)
+			tb.Errorf("%s\ndoes not say %q:\n%s", script, w, out)
 		}
 	}
 }
@@ -222,63 +223,34 @@ func (m *machine) write(tb testing.TB, path string, mode os.FileMode, content st
 	}
 }
 
-// staticRegctl is the binary as it is released: it runs in an empty image.
-var staticRegctl = sync.OnceValues(func() (string, error) {
-	bin := filepath.Join(buildDir, "static", "regctl")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
+// install puts regctl on the machine, and in /regctl/image what the image is
+// built of.
+func (m *machine) install(t *testing.T) {
+	t.Helper()
+	if err := os.Rename(imageContext(t), filepath.Join(m.host, "image")); err != nil {
+		t.Fatal(err)
 	}
-	return bin, err
-})
-
-// install puts regctl on the machine.
-func (m *machine) install(tb testing.TB) {
-	tb.Helper()
-	bin, err := staticRegctl()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := os.Link(bin, filepath.Join(m.host, "bin")); err != nil {
-		tb.Fatal(err)
-	}
-	m.run(tb, "ln -s /regctl/bin /usr/local/bin/regctl")
+	m.run(t, "ln -s /regctl/image/linux/*/regctl /usr/local/bin/regctl")
 }
 
 // startDocker starts the docker of the machine and gives it our image under
 // the names that the recipes have, and a small image for each other name.
-func (m *machine) startDocker(tb testing.TB, registry string, others ...string) {
-	tb.Helper()
+func (m *machine) startDocker(t *testing.T, registry string, others ...string) {
+	t.Helper()
 	for _, name := range []string{"docker", "dockerd"} {
-		peer(tb, name)
+		peer(t, name)
 	}
-	m.install(tb)
-	m.run(tb, "service docker start")
-	tb.Cleanup(func() { // Cgroups of containers are the host's.
+	m.install(t)
+	m.run(t, "service docker start")
+	t.Cleanup(func() { // Cgroups of containers are the host's.
 		if out, err := m.try(`docker ps -aq | xargs -r docker rm -f -v`); err != nil {
-			tb.Errorf("containers stay: %v\n%s", err, out)
+			t.Errorf("containers stay: %v\n%s", err, out)
 		}
 	})
-	m.run(tb, imageScript(tb)+" "+registry)
+	m.run(t, "cd /regctl/image; DOCKER_BUILDKIT=0 docker build --rm --build-arg TARGETPLATFORM=linux/"+runtime.GOARCH+
+		" -f cmd/regctl/package/Dockerfile -t "+registry+" .")
 	for _, name := range others {
-		m.run(tb, fmt.Sprintf("mkdir -p /tmp/rootfs; head -c 300000 /dev/urandom >/tmp/rootfs/%s; "+
+		m.run(t, fmt.Sprintf("mkdir -p /tmp/rootfs; head -c 300000 /dev/urandom >/tmp/rootfs/%s; "+
 			"tar -C /tmp/rootfs -c . | docker import -c 'CMD [\"/hello\"]' - %s; rm -r /tmp/rootfs", strings.NewReplacer("/", "_", ":", "_").Replace(name), name))
 	}
-}
-
-// imageScript makes our image as that of registry:2 is; the name comes after it.
-func imageScript(tb testing.TB) string {
-	tb.Helper()
-	return `mkdir -p /tmp/image/bin /tmp/image/tmp /tmp/image/etc/docker/registry; cd /tmp/image
-cp /regctl/bin bin/regctl; ln -s regctl bin/registry; ln -s regctl bin/htpasswd
-cat >etc/docker/registry/config.yml <<END
-version: 0.1
-log: {fields: {service: registry}}
-storage: {cache: {blobdescriptor: inmemory}, filesystem: {rootdirectory: /var/lib/registry}}
-http: {addr: ":5000", headers: {X-Content-Type-Options: [nosniff]}}
-health: {storagedriver: {enabled: true, interval: 10s, threshold: 3}}
-END
-tar -c . | docker import -c 'ENTRYPOINT ["/bin/registry"]' -c 'CMD ["/etc/docker/registry/config.yml"]' -c 'VOLUME /var/lib/registry' -`
 }
