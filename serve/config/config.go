@@ -2,10 +2,24 @@
 // (config.yml) with its REGISTRY_* variables, as one struct that was checked
 // as a whole.
 //
-// A key is either built, has no effect here and is accepted, is not built yet
-// and gives a warning, or is not built yet and would restrict or secure
-// something: then the configuration is refused, as a server that came up
-// without it would be open.
+// All that registry:2 knows, in 2.8 and 3, is known here, under the keys of the
+// file and, in variables, under the names that its Go fields have as well. What
+// becomes of a key that is said follows from one rule:
+//
+//   - It is done. Most are.
+//   - It has no effect, and nobody misses it, such as what tunes a storage or a
+//     cache of registry:2: it is accepted, and [Config.Settings] says so.
+//   - It asks for something that is not done, and going on without it is safe,
+//     such as log.hooks: a warning.
+//   - It restricts or secures something, or says where the data is, and cannot
+//     be honoured: an error. A server that came up without it would be open, or
+//     empty. So would one with such a key misspelled or badly indented: an
+//     unknown key is an error if it may be meant for one of those, or stands in
+//     a section of them or of ours, and else a warning.
+//
+// A section is read as registry:2 would. Where it would start and then do
+// something else than was said, or fall over, the file is an error: TLS without
+// a certificate, two kinds of login, an endpoint without a URL.
 package config
 
 import (

@@ -59,14 +59,14 @@ func (l *settings) put(key string, value any, otherwise string) {
 	if !l.c.Compat {
 		otherwise = ofOurs
 	}
-	from := l.c.said[strings.ToLower(key)]
+	from := l.c.Said(key)
 	l.list = append(l.list, Setting{Key: key, Value: show(value), From: or(from, otherwise)})
 }
 
 // as says where the last one comes from, if it was said elsewhere.
 func (l *settings) as(key string) {
-	if s := &l.list[len(l.list)-1]; l.c.said[s.Key] == "" && l.c.said[key] != "" {
-		s.From = l.c.said[key]
+	if s := &l.list[len(l.list)-1]; l.c.Said(s.Key) == "" && l.c.Said(key) != "" {
+		s.From = l.c.Said(key)
 	}
 }
 
@@ -105,7 +105,7 @@ func (l *settings) storage() {
 	l.add("storage.maintenance.readonly.enabled", c.ReadOnly)
 	for _, key := range []string{"enabled", "age", "dryrun"} {
 		name := "storage.maintenance.uploadpurging." + key
-		if l.c.said[name] != "" {
+		if l.c.Said(name) != "" {
 			l.add(name, map[string]any{"enabled": l.c.purging.enabled, "age": l.c.purging.age, "dryrun": l.c.purging.dry}[key])
 		}
 	}

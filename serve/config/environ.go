@@ -81,6 +81,9 @@ func (p *parser) put(m node, steps []step, name, value string) {
 					wider.Content = append(wider.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"})
 				}
 			}
+			if p.from[at] != "" {
+				p.from[wider] = p.from[at]
+			}
 			m.Content[index] = wider
 		case m.Content[index] != at: // Shared by an alias: change a copy.
 			clone := *at
@@ -92,7 +95,7 @@ func (p *parser) put(m node, steps []step, name, value string) {
 }
 
 // place tells where in m.Content the value of a step is, and makes it if it is
-// missing: a key, in any case, or an entry of a list that ends just before it.
+// missing: a key, or an entry of a list that ends just before it.
 func (p *parser) place(m node, s step, name string) (index int, ok bool) {
 	empty := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
 	if s.index {
@@ -108,7 +111,7 @@ func (p *parser) place(m node, s step, name string) (index int, ok bool) {
 		return index, true
 	}
 	for i := 0; i+1 < len(m.Content); i += 2 {
-		if key := m.Content[i]; strings.EqualFold(key.Value, s.name) {
+		if key := m.Content[i]; key.Value == s.name || s.any && strings.EqualFold(key.Value, s.name) {
 			p.from[key] = name
 			return i + 1, true
 		}
@@ -128,7 +131,7 @@ func (p *parser) value(name, value string, was node) node {
 	if err := yaml.Unmarshal([]byte(value), &doc); err == nil && doc.Kind != 0 {
 		n = follow(doc.Content[0])
 	}
-	if n.Kind == yaml.ScalarNode && !isNull(n) && was.Kind == yaml.MappingNode && len(was.Content) > 0 {
+	if (name == "REGISTRY_STORAGE" || name == "REGISTRY_AUTH") && n.Kind == yaml.ScalarNode && !isNull(n) && was.Kind == yaml.MappingNode && len(was.Content) > 0 {
 		p.choose(was, n.Value, name)
 		return was
 	}

@@ -81,7 +81,7 @@ func TestGCErrors(t *testing.T) {
 		"gc: {schedule: '0 0 31 2 *'}":                      `config.yml:1: gc.schedule: "0 0 31 2 *" never comes`,
 		"gc: {schedule: {at: night}}":                       "config.yml:1: gc.schedule: must be a single value",
 		"gc:\n  schedule: @daily":                           `a value that begins with @ needs quotes: "@daily"`,
-		"gc: hourly":                                        "config.yml:1: gc.hourly: no such key",
+		"gc: hourly":                                        "config.yml:1: gc must be a mapping",
 		"gc: []":                                            "config.yml:1: gc must be a mapping",
 		"storage: {maintenance: {uploadpurging: {age: x}}}": `config.yml:1: storage.maintenance.uploadpurging.age: "x" is not a time such as`,
 	}

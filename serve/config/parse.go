@@ -61,7 +61,51 @@ func (p *parser) document(file []byte) node {
 		p.errorf(root, "the file is not a mapping of sections")
 		return empty
 	}
+	p.merge(root, map[node]bool{})
 	return root
+}
+
+// merge puts in place of every merge key (<<) what it stands for: what is said
+// beside it wins, and of several the first.
+func (p *parser) merge(n node, seen map[node]bool) {
+	if seen[n] {
+		return
+	}
+	seen[n] = true
+	for _, in := range n.Content {
+		p.merge(follow(in), seen)
+	}
+	if n.Kind != yaml.MappingNode {
+		return
+	}
+	var from []node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if key, value := n.Content[i], follow(n.Content[i+1]); key.Value == "<<" && key.Tag == "!!merge" {
+			from = append(from, value)
+			n.Content = slices.Delete(n.Content, i, i+2)
+			i -= 2
+		}
+	}
+	for len(from) > 0 {
+		source := from[0]
+		from = from[1:]
+		switch source.Kind {
+		case yaml.SequenceNode:
+			for _, in := range source.Content {
+				if in = follow(in); in.Kind == yaml.MappingNode {
+					from = append(from, in)
+				}
+			}
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(source.Content); i += 2 {
+				if key, _ := get(n, source.Content[i].Value); key == nil {
+					n.Content = append(n.Content, source.Content[i], source.Content[i+1])
+				}
+			}
+		default:
+			p.errorf(source, "<< takes a mapping, or a list of mappings")
+		}
+	}
 }
 
 // follow returns what an alias stands for.
@@ -105,8 +149,6 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 		key, value := m.Content[i], follow(m.Content[i+1])
 		name := path + key.Value
 		switch f, ok := fields[key.Value]; {
-		case key.Value == "<<":
-			p.errorf(key, "merge keys (<<) are not read; write the section out")
 		case seen[key.Value]:
 			p.errorf(key, "%s is there twice", name)
 		case !ok && strict != "":
@@ -125,7 +167,7 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 }
 
 func (p *parser) field(c *Config, key, value node, f field, name string) {
-	if !isNull(value) || f.fields != nil {
+	if !isNull(value) || f.fields != nil || f.driver {
 		p.at[name] = key
 	}
 	if value.Kind == yaml.MappingNode && f.open {
@@ -157,10 +199,14 @@ func (p *parser) field(c *Config, key, value node, f field, name string) {
 	case value.Kind == yaml.MappingNode:
 		p.walk(c, value, f.fields, name+".", f.strict)
 	case isNull(value):
-	case value.Kind == yaml.ScalarNode: // "storage: inmemory" is "storage: {inmemory: }".
+	case value.Kind == yaml.ScalarNode && (name == "storage" || name == "auth"): // "storage: inmemory" is "storage: {inmemory: }".
 		p.walk(c, &yaml.Node{Kind: yaml.MappingNode, Content: []node{value, {Kind: yaml.MappingNode}}}, f.fields, name+".", f.strict)
 	default:
-		p.errorf(key, "%s must be a mapping", name)
+		such := ""
+		if _, ok := f.fields["enabled"]; ok {
+			such = ", such as {enabled: true}"
+		}
+		p.errorf(key, "%s must be a mapping%s", name, such)
 	}
 }
 

@@ -56,7 +56,7 @@ var schema = section{
 	"compatibility": {state: later, open: true, note: "has no effect: manifests of schema 1 are not taken", fields: section{"schema1": {state: later, open: true, fields: section{
 		"signingkeyfile": {state: later, alias: "trustkey"}, "enabled": {state: later}}}}},
 	"catalog":    {fields: section{"maxentries": {set: setCount(func(c *Config) *int { return &c.Catalog.MaxEntries })}}},
-	"tags":       {fields: section{"maxtags": {set: setCount(func(c *Config) *int { return &c.Tags.MaxTags })}}},
+	"tags":       {fields: section{"maxtags": {set: setMaxTags}}},
 	"proxy":      proxySection(),
 	"validation": validationSection(),
 	"policy":     restricts("its policy"),
@@ -119,10 +119,12 @@ func (s section) refuses(key string) bool {
 	return false
 }
 
-// step is a part of the way to a value: a key, or the index of an entry.
+// step is a part of the way to a value: a key, or the index of an entry of a
+// list.
 type step struct {
 	name  string
 	index bool
+	any   bool // A key that is any name, and found in any case: variables have none.
 }
 
 // find leads the parts of a variable's name to a value of the file, by its keys
@@ -138,12 +140,11 @@ func (s section) find(parts []string) (steps []step, ok bool) {
 			if err != nil {
 				return nil, false
 			}
-			steps, at = append(steps, step{part, true}), field{fields: at.items, open: at.open}
+			steps, at = append(steps, step{name: part, index: true}), field{fields: at.items, open: at.open}
 		case at.open && at.each != nil:
-			steps, at = append(steps, step{name: part}), *at.each
+			steps, at = append(steps, step{name: part, any: true}), *at.each
 		case at.open:
-			steps = append(steps, step{name: part})
-			at = field{open: true}
+			steps, at = append(steps, step{name: part, any: true}), field{open: true}
 		default:
 			return nil, false
 		}

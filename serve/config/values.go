@@ -75,14 +75,21 @@ func setCount(at at[int]) func(*Config, node) error {
 			return err
 		}
 		i, err := strconv.Atoi(v)
-		if err != nil || i < 0 {
-			return fmt.Errorf("%q is not a number from 0 up", v)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", v)
 		}
-		if i > 0 { // As in registry:2, 0 is not said.
+		if i > 0 { // As in registry:2, 0 and less is not said.
 			*at(c) = i
 		}
 		return nil
 	}
+}
+
+func setMaxTags(c *Config, n node) error {
+	if v, err := scalar(n); err == nil && strings.HasPrefix(v, "-") {
+		return fmt.Errorf("%q is less than 0", v)
+	}
+	return setCount(func(c *Config) *int { return &c.Tags.MaxTags })(c, n)
 }
 
 func setDuration(at at[time.Duration]) func(*Config, node) error {
