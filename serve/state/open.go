@@ -156,6 +156,10 @@ func migrate(ctx context.Context, db *sql.DB, steps []string) error {
 	if err := keepLog(ctx, db); err != nil {
 		return err
 	}
+	return upgrade(ctx, db, steps)
+}
+
+func upgrade(ctx context.Context, db *sql.DB, steps []string) error {
 	if err := checkVersion(ctx, db, len(steps)); err != nil {
 		return err
 	}

@@ -262,7 +262,7 @@ func OpenMemory(ctx context.Context, now func() time.Time) (*State, error) {
 	if err == nil {
 		db.SetMaxOpenConns(1) // Each has a memory of its own.
 		db.SetMaxIdleConns(1)
-		err = migrate(ctx, db, migrations())
+		err = upgrade(ctx, db, migrations())
 	}
 	if err != nil {
 		return nil, s.failed("open", errors.Join(err, closeDB(db)))
