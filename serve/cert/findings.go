@@ -28,6 +28,7 @@ func (f *findings) chain(chain []*x509.Certificate, now time.Time) {
 	f.names(leaf)
 	f.issuer(leaf)
 	f.dates(leaf, "the certificate", now)
+	f.life(leaf)
 	f.usage(leaf)
 	f.strength(leaf, "the certificate")
 	f.links(chain)
@@ -98,8 +99,13 @@ func (f *findings) dates(c *x509.Certificate, what string, now time.Time) {
 	case left < soon:
 		f.warn(fmt.Sprintf("%s ends on %s, in %d days", what, day(c.NotAfter), int(left/dayLength)), renew(what))
 	}
-	if life := c.NotAfter.Sub(c.NotBefore); !c.IsCA && life > longest {
-		f.note(fmt.Sprintf("%s is for %s: macOS and iOS refuse more than 825 days; what regctl cert and regctl serve --tls self make renews itself", what, long(life)), "")
+}
+
+// life finds a certificate of a server that is for longer than some clients
+// put up with.
+func (f *findings) life(c *x509.Certificate) {
+	if life := c.NotAfter.Sub(c.NotBefore); life > longest {
+		f.note(fmt.Sprintf("the certificate is for %s: macOS and iOS refuse more than 825 days; one of regctl cert, or of regctl serve --tls self, is renewed in time", long(life)), "")
 	}
 }
 

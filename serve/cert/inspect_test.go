@@ -122,7 +122,7 @@ func TestInspectCertificate(t *testing.T) {
 		"ended CA": {[]*issued{issue(t, root, nil, right), issue(t, nil, root.key, func(c *x509.Certificate) { asCA("root")(c); c.NotAfter = start.Add(-dayLength) })},
 			[]string{"warning: the CA CN=root behind it has ended on 2026-11-19"}},
 		"worst first": {[]*issued{issue(t, nil, nil, func(c *x509.Certificate) { c.DNSNames, c.IsCA, c.NotAfter = nil, true, start.Add(36500*dayLength) })},
-			[]string{"warning: the name reg.lan", "note: it is the certificate of a CA"}}, // A CA may live long.
+			[]string{"warning: the name reg.lan", "note: the certificate is for 100 years", "note: it is the certificate of a CA"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
