@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -226,8 +227,12 @@ func trustScript(steps []trustStep) string {
 			b.WriteByte('\n')
 		}
 		fmt.Fprintf(&b, "# %s: %s\n", s.client, s.note)
+		made := ""
 		for _, f := range s.files {
-			fmt.Fprintf(&b, "mkdir -p %s\n", shellQuote(filepath.ToSlash(filepath.Dir(f.path))))
+			if dir := path.Dir(f.path); dir != made {
+				fmt.Fprintf(&b, "mkdir -p %s\n", shellQuote(dir))
+				made = dir
+			}
 			if f.source != "" {
 				fmt.Fprintf(&b, "cp %s %s\n", shellQuote(f.source), shellQuote(f.path))
 			} else {
@@ -280,21 +285,21 @@ func (s trustStep) take(ctx context.Context, env *Env, o *certTrustOptions) erro
 
 // write writes the file, unless it is there.
 func (f trustFile) write(env *Env, root string, force bool) error {
-	path := filepath.Join(root, f.path)
-	was, err := os.ReadFile(path)
+	file := filepath.Join(root, f.path)
+	was, err := os.ReadFile(file)
 	switch {
 	case err == nil && bytes.Equal(was, f.content):
-		env.say("%s is there", path)
+		env.say("%s is there", file)
 		return nil
 	case err == nil && !force:
-		return &ExitError{exitFailed, fmt.Errorf("%s is there, and says something else; --force replaces it", path)}
+		return &ExitError{exitFailed, fmt.Errorf("%s is there, and says something else; --force replaces it", file)}
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".regctl-*")
+	temp, err := os.CreateTemp(filepath.Dir(file), ".regctl-*")
 	if err != nil {
 		return err
 	}
@@ -303,9 +308,9 @@ func (f trustFile) write(env *Env, root string, force bool) error {
 	if err := errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(temp.Name(), path); err != nil {
+	if err := os.Rename(temp.Name(), file); err != nil {
 		return err
 	}
-	env.say("wrote %s", path)
+	env.say("wrote %s", file)
 	return nil
 }

@@ -131,8 +131,8 @@ func (t *ownTLS) make(ctx context.Context) (cert.Made, error) {
 }
 
 // renewals is how often it is looked whether a certificate is still good: so
-// often because names of the machine come and go.
-const renewals = time.Hour
+// often because addresses of the machine come and go.
+const renewals = 5 * time.Minute
 
 // keep renews the certificate until ctx ends or it is told to stop. The server
 // sees by itself that the file is another.
