@@ -27,6 +27,7 @@ func TestDocker(t *testing.T) {
 		s := startRegctl(t, t.TempDir())
 		exercise(t, s, docker(d))
 	})
+	t.Run("login", func(t *testing.T) { testDockerLogin(t, d) })
 	t.Run("mount", func(t *testing.T) { testDockerMounts(t, d) })
 	t.Run("platforms", func(t *testing.T) { testDockerPlatforms(t, d) })
 	t.Run("archive", func(t *testing.T) {
