@@ -159,8 +159,8 @@ func (n *Notifier) post(ctx context.Context, e *endpoint, body []byte) (status s
 
 // withoutURL takes the URL out of an error: there may be a secret in it.
 func withoutURL(err error) error {
-	if with := (*url.Error)(nil); errors.As(err, &with) {
-		return with.Err
+	for with := (*url.Error)(nil); errors.As(err, &with); {
+		err = with.Err
 	}
 	return err
 }
