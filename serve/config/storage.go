@@ -12,7 +12,7 @@ func storageSection() field {
 		"s3aws":    notYetDriver("s3aws"),
 		"azure":    notYetDriver("azure"),
 		"gcs":      notYetDriver("gcs"),
-		"oss":      notYetDriver("oss"),
+		"oss":      notYetDriver("oss; registry 3 has dropped it for s3, which OSS speaks and which will be built"),
 		"swift":    notYetDriver("swift"),
 		"delete":   {fields: section{"enabled": {set: setBool(func(c *Config) *bool { return &c.Storage.Deletes })}}},
 		"redirect": {state: accepted, open: true},
