@@ -110,7 +110,7 @@ docker tag hello-world yourdomain.com:5000/hello-world`)
 		m.up(t, "https://yourdomain.com:5000/v2/")
 		m.fails(t, "docker push yourdomain.com:5000/hello-world", "legacy Common Name field")
 		oldRecipe(t, "a certificate with only a CN")
-		m.says(t, "docker logs registry 2>&1", "/certs/domain.crt", "only a CN")
+		m.says(t, "docker logs registry 2>&1", "/certs/domain.crt: the name yourdomain.com is only its common name (CN)")
 		m.run(t, `docker rm -f registry; openssl req \
 -newkey rsa:4096 -nodes -sha256 -keyout certs/domain.key \
 -x509 -days 365 -out certs/domain.crt -subj /CN=yourdomain.com -addext subjectAltName=DNS:yourdomain.com`)
@@ -146,7 +146,7 @@ cp certs/domain.* auth/; cp auth/* /etc/nginx/conf.d/`)
 	m.says(t, "curl -sk https://yourdomain.com:5000/v2/hello-world/manifests/latest", `"schemaVersion"`)
 	m.says(t, "curl -sk -o /dev/null -w '%{http_code}' -X POST https://yourdomain.com:5000/v2/hello-world/blobs/uploads/", "401")
 	m.says(t, "curl -sk -i https://yourdomain.com:5000/v2/", "401", "Docker-Distribution-Api-Version: registry/2.0", `Basic realm="Restricted"`)
-	m.says(t, "curl -sk -i -u user:pass -X POST https://yourdomain.com:5000/v2/hello-world/blobs/uploads/", "202", "Location: https://yourdomain.com:5000/v2/hello-world/blobs/uploads/")
+	m.says(t, "curl -sk -i -u user:pass -X POST https://yourdomain.com:5000/v2/hello-world/blobs/uploads/", "202", "Location: /v2/hello-world/blobs/uploads/")
 	m.says(t, "docker logs registry 2>&1", "10.9.0.3") // Not nginx's own address.
 	m.run(t, "nginx -s quit; docker logout yourdomain.com:5000; docker rm -f registry")
 }
@@ -163,7 +163,6 @@ func (m *machine) nginx(t *testing.T, path, conf string) {
 	}
 	m.says(t, "mkdir -p /var/log/nginx; nginx -t -c "+path, "test is successful")
 	m.run(t, "nginx -c "+path+" 2>/dev/null")
-	t.Cleanup(func() { _, _ = m.try("nginx -s stop") }) // It may have stopped.
 }
 
 func articleAConfig(t *testing.T, m *machine) {
@@ -180,7 +179,7 @@ func articleAConfig(t *testing.T, m *machine) {
 	m.write(t, "/root/registry_config.yml", 0o644, config[:from]+config[to:])
 	m.run(t, "docker-compose up -d registry")
 	m.up(t, "https://yourdomain.com:5000/v2/")
-	m.says(t, "curl -sk -i https://yourdomain.com:5000/v2/", " 200", "X-Content-Type-Options: nosniff")
+	m.says(t, "curl --http1.1 -sk -i https://yourdomain.com:5000/v2/", " 200", "X-Content-Type-Options: nosniff")
 	m.says(t, "curl -sk -o /dev/null -w '%{http_code}' https://yourdomain.com:5000/readyz", "200")
 	m.run(t, "docker push yourdomain.com:5000/hello-world; test -d data/docker/registry/v2/repositories/hello-world")
 	m.says(t, "docker-compose logs registry 2>&1", "service=registry")
@@ -299,7 +298,7 @@ sudo openssl genrsa -out dockerCA.key 2048
 sudo openssl genrsa -out nginx.key 2048
 `+answers("docker.xx.com")+` | sudo openssl req -new -key nginx.key -out nginx.csr
 sudo openssl x509 -req -in nginx.csr -CA dockerCA.crt -CAkey dockerCA.key -CAcreateserial -out nginx.crt -days 10000`)
-		m.says(t, "regctl cert inspect ~/certs/nginx.crt ~/certs/dockerCA.crt 2>&1 || true", "only a CN")
+		m.says(t, "regctl cert show ~/certs/nginx.crt 2>&1 || true", "common name (CN)", "its CA bears its very name")
 		oldRecipe(t, "a CA and a certificate of one name")
 		m.run(t, `sudo groupadd www -g 58; sudo useradd -u 58 -g www www
 mkdir -p /opt/nginx/conf /opt/nginx/sbin /opt/nginx/logs /etc/nginx/ssl; cp /etc/nginx/mime.types /opt/nginx/conf
@@ -325,14 +324,14 @@ test "$(cut -d: -f1 /opt/nginx/conf/.htpasswd)" = test`)
 		m.run(t, `ln -s /usr/local/bin/regctl /root/htpasswd; f=/root/ours
 ./htpasswd -cb $f test 1234; ./htpasswd -b $f other 5678; ./htpasswd -D $f other
 test "$(cut -d: -f1 $f)" = test; htpasswd -vb $f test 1234
-./htpasswd -nbB username password | grep '^username:$2y$'
-./htpasswd -nb -B username password | grep '^username:$2y$'
+./htpasswd -nbB username password | grep -F 'username:$2y$'
+./htpasswd -nb -B username password | grep -F 'username:$2y$'
 cp $f /opt/nginx/conf/.htpasswd`)
 	}},
 	{"S13 S19 S20", "the OSS driver", func(t *testing.T, m *machine) {
 		config := recipe(t, "c-config.yml")
 		m.write(t, "/root/config.yml", 0o644, config)
-		out := m.fails(t, "docker run --rm -p 127.0.0.1:5000:5000 -v `pwd`/config.yml:/etc/docker/registry/config.yml registry:latest 2>&1", "oss", "S3")
+		out := m.fails(t, "docker run --rm -p 127.0.0.1:5000:5000 -v `pwd`/config.yml:/etc/docker/registry/config.yml registry:latest 2>&1", "storage.oss is not built", "s3, which OSS speaks")
 		wantOneLine(t, out, "storage.oss")
 		oldRecipe(t, "`storage.oss`")
 		from, to := strings.Index(config, "  oss:\n"), strings.Index(config, "  delete:\n")
@@ -352,7 +351,8 @@ cp $f /opt/nginx/conf/.htpasswd`)
 		m.says(t, `ps -ef|grep -i "nginx"`, "master process", "www")
 		m.says(t, "curl -s -o /dev/null -w '%{http_code}' -k https://test:1234@docker.xx.com/v2/", "200")
 		m.says(t, "curl -i -s -k https://test:123@docker.xx.com/v2/", "401", `Basic realm="registry"`, "Docker-Distribution-Api-Version: registry/2.0")
-		m.says(t, "curl -s -o /dev/null -w '%{http_code}' -k -A 'docker/1.4.1 go/go1.3' https://test:1234@docker.xx.com/v2/", "404")
+		// As it stands there it wants a dollar at the end, for \\$ is no end of line.
+		m.says(t, "curl -s -o /dev/null -w '%{http_code}' -k -A 'docker/1.4.1 go/go1.3 $' https://test:1234@docker.xx.com/v2/", "404")
 		m.says(t, "curl -s -o /dev/null -w '%{http_code}' -k https://docker.xx.com/_ping", "200")
 		m.says(t, "curl -s -o /dev/null -w '%{http_code}' -k https://docker.xx.com/v1/_ping", "404") // A client of V2 goes on to it.
 	}},
@@ -376,7 +376,7 @@ for n in 101 102; do regctl serve --addr 192.168.1.$n:5000 --data /srv/$n </dev/
 		for _, method := range []string{"ip_hash;", "", "least_conn;"} {
 			upstream := "upstream registry {\n" + method + "\nserver 192.168.1.101:5000 weight=2;\nserver 192.168.1.102:5000 down;\n}"
 			m.write(t, "/opt/nginx/conf/nginx.conf", 0o644, strings.Replace(recipe(t, "c-nginx.conf"), "upstream registry {\n    server 127.0.0.1:5000;\n  }", upstream, 1))
-			m.run(t, "/opt/nginx/sbin/nginx -t && /opt/nginx/sbin/nginx -s stop 2>/dev/null; /opt/nginx/sbin/nginx 2>/dev/null")
+			m.run(t, "/opt/nginx/sbin/nginx -t && /opt/nginx/sbin/nginx -s stop 2>/dev/null || true; while pgrep -x nginx >/dev/null; do sleep 0.05; done; /opt/nginx/sbin/nginx 2>/dev/null")
 			m.up(t, "http://192.168.1.101:5000/v2/")
 			m.until(t, "docker push docker.xx.com/ubuntu:12.04", "digest")
 		}
@@ -431,8 +431,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.end_headers()
         for e in body["events"]:
             if e["action"] == "push" and e["target"].get("tag"):
-                subprocess.run(["docker", "pull", "localhost:5000/%s:%s" % (e["target"]["repository"], e["target"]["tag"])])
-                open("/root/deployed", "a").write(e["target"]["tag"] + "\n")
+                pulled = subprocess.run(["docker", "pull", "localhost:5000/%s@%s" % (e["target"]["repository"], e["target"]["digest"])])
+                open("/root/deployed", "a").write("%s: %d\n" % (e["target"]["tag"], pulled.returncode))
 http.server.HTTPServer(("0.0.0.0", 8000), Receiver).serve_forever()
 `)
 	m.run(t, "python3 receiver.py >/tmp/receiver.log 2>&1 </dev/null &")
@@ -450,9 +450,8 @@ notifications:
 	m.run(t, `docker rm -f $(docker ps -q)
 docker run -d -p 5000:5000 -v /opt/data/registry:/var/lib/registry -v $PWD/config.yml:/etc/docker/registry/config.yml registry:2`)
 	m.up(t, "http://localhost:5000/v2/")
-	m.run(t, "docker tag localhost:5000/official/ubuntu:14.04 localhost:5000/official/ubuntu:fixed; docker push localhost:5000/official/ubuntu:fixed; docker rmi localhost:5000/official/ubuntu:fixed")
-	m.until(t, "cat deployed", "fixed")
-	m.until(t, "docker images", "fixed")
+	m.run(t, "docker tag localhost:5000/official/ubuntu:14.04 localhost:5000/official/ubuntu:fixed; docker push localhost:5000/official/ubuntu:fixed")
+	m.until(t, "cat deployed", "fixed: 0")
 }
 
 var articleE = []step{
@@ -512,7 +511,7 @@ registry:2`
 docker tag bash example.com/my-bash`)
 		m.fails(t, "docker push example.com/my-bash", "legacy Common Name field")
 		oldRecipe(t, "a certificate with only a CN")
-		m.says(t, "docker logs registry 2>&1", "/certs/example.com.crt", "only a CN")
+		m.says(t, "docker logs registry 2>&1", "/certs/example.com.crt: the name example.com is only its common name (CN)")
 		m.run(t, `cd certs
 export URLNAME=example.com
 openssl req -x509 -days 36500 -newkey rsa:2048 -nodes \
@@ -547,7 +546,7 @@ registry:2`)
 	}},
 	{"S40", "a push without login fails", func(t *testing.T, m *machine) {
 		m.fails(t, "docker push example.com/my-bash", "no basic auth credentials")
-		m.fails(t, "docker login example.com -u testuser -p wrong", "unauthorized")
+		m.fails(t, "docker login example.com -u testuser -p wrong", "401 Unauthorized")
 		// It asks for user and password where there is a terminal.
 		m.says(t, "echo testpassword | docker login example.com -u testuser --password-stdin", "Login Succeeded")
 		m.run(t, "docker push example.com/my-bash")
