@@ -26,6 +26,7 @@ func cannotServe(err error) error {
 	var held *file.HeldError
 	var inUse *serve.AddrInUseError
 	var listening *net.OpError
+	var wrong *serve.ConfigError
 	switch {
 	case errors.Is(err, context.Canceled): // While it waited for the store, too.
 		return err
@@ -33,6 +34,8 @@ func cannotServe(err error) error {
 		return &ExitError{exitLocked, err}
 	case errors.Is(err, storage.ErrReadOnly):
 		return &ExitError{exitLocked, &hinted{err, err.Error() + "; make it writable for this user, or keep the store elsewhere: regctl serve --data DIR"}}
+	case errors.As(err, &wrong):
+		return &ExitError{exitUsage, err}
 	case errors.As(err, &inUse):
 		return &ExitError{exitFailed, otherAddr(inUse)}
 	case errors.As(err, &listening) && listening.Op == "listen" && errors.Is(err, fs.ErrPermission):

@@ -85,7 +85,7 @@ type Assembly struct {
 
 // Assemble makes a registry of its parts: addresses, storage, store, what
 // wraps it, HTTP. If it fails, nothing stays taken.
-// Errors: [*AddrInUseError], [*file.HeldError] (another process has the
+// Errors: [*AddrInUseError], [*ConfigError], [*file.HeldError] (another process has the
 // store), [meta.ErrForeign] (another product has it), [storage.ErrReadOnly],
 // those of [Listen], of the file system, and of ctx.
 func Assemble(ctx context.Context, p Parts) (*Assembly, error) {
@@ -130,7 +130,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	}
 	logins, err := openAuth(p)
 	if err != nil {
-		return err
+		return &ConfigError{"auth.htpasswd", err}
 	}
 	web := c.HTTP
 	if p.Certify != nil {

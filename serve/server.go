@@ -79,7 +79,6 @@ func (s *Server) serve(ctx context.Context, ls []net.Listener) (ended bool, err 
 		WriteTimeout:      or(s.Stall, defaultStall),
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		TLSConfig:         s.TLS,
 		Protocols:         s.Protocols,
 		HTTP2:             s.http2(),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -119,10 +118,16 @@ func (s *Server) http2() *http.HTTP2Config {
 	}
 }
 
-// accept answers on l until srv is closed.
+// accept answers on l until srv is closed. The TLS of net/http's ServeTLS would
+// refuse cipher suites that are fine for HTTP/2, and that registry:2 takes.
 func (s *Server) accept(srv *http.Server, l net.Listener) error {
 	if s.TLS != nil {
-		return srv.ServeTLS(l, "", "")
+		t := s.TLS.Clone()
+		t.NextProtos = []string{"http/1.1"}
+		if s.Protocols == nil || s.Protocols.HTTP2() {
+			t.NextProtos = []string{"h2", "http/1.1"}
+		}
+		l = tls.NewListener(l, t)
 	}
 	return srv.Serve(l)
 }

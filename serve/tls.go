@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/regctl/regctl/serve/config"
@@ -24,20 +26,32 @@ func clientAuth(word string) (tls.ClientAuthType, error) {
 	case "verify-client-cert-if-given":
 		return tls.VerifyClientCertIfGiven, nil
 	}
-	return 0, fmt.Errorf("http.tls.clientauth: no such word: %q", word)
+	return 0, &ConfigError{"http.tls.clientauth", fmt.Errorf("no such word: %q", word)}
 }
+
+// ConfigError says that something the configuration names is of no use.
+type ConfigError struct {
+	Key string // Of the configuration.
+	Err error
+}
+
+// Error names the key.
+func (e *ConfigError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *ConfigError) Unwrap() error { return e.Err }
 
 // newTLS makes what the section http.tls asks for; nil if that is no TLS. As
 // in registry:2, clients are asked for certificates only if there are CAs to
 // hold them against.
-// Errors name the file that is wrong.
+// Errors: [*ConfigError], which names the file that is wrong.
 func newTLS(c config.TLS, now func() time.Time, log *slog.Logger) (*tls.Config, error) {
 	if c.Certificate == "" {
 		return nil, nil
 	}
 	certs, err := newCertificates(c.Certificate, c.Key, now, log)
 	if err != nil {
-		return nil, fmt.Errorf("http.tls: %w", err)
+		return nil, &ConfigError{"http.tls", err}
 	}
 	t := &tls.Config{
 		GetCertificate: certs.GetCertificate,
@@ -55,24 +69,33 @@ func newTLS(c config.TLS, now func() time.Time, log *slog.Logger) (*tls.Config, 
 	for _, name := range c.ClientCAs {
 		data, err := os.ReadFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("http.tls.clientcas: %w", err)
+			return nil, &ConfigError{"http.tls.clientcas", err}
 		}
 		if !t.ClientCAs.AppendCertsFromPEM(data) {
 			why := noCertificate(data)
 			if why == "" {
 				why = "has no certificate in it that can be read"
 			}
-			return nil, fmt.Errorf("http.tls.clientcas: %s %s", name, why)
+			return nil, &ConfigError{"http.tls.clientcas", fmt.Errorf("%s %s", name, why)}
 		}
 	}
 	return t, nil
 }
 
-// protocols are those that the section http leaves on.
+// protocols are those that the section http leaves on. HTTP/2 forbids cipher
+// suites without forward secrecy or AEAD (RFC 9113, appendix A), and clients
+// would agree on it before they find out.
 func protocols(c config.HTTP) *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
-	p.SetHTTP2(!c.HTTP2Off)
+	p.SetHTTP2(!c.HTTP2Off && !slices.ContainsFunc(c.TLS.CipherSuites, forbidden))
 	p.SetUnencryptedHTTP2(c.H2C && c.TLS.Certificate == "")
 	return p
+}
+
+// forbidden tells whether HTTP/2 forbids a cipher suite.
+func forbidden(suite uint16) bool {
+	name := tls.CipherSuiteName(suite)
+	return !strings.Contains(name, "GCM") && !strings.Contains(name, "POLY1305") ||
+		strings.HasPrefix(name, "TLS_") && strings.Contains(name, "_WITH_") && !strings.Contains(name, "ECDHE")
 }
