@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/regctl/regctl/serve/config"
 )
@@ -127,10 +128,24 @@ func (n naming) replace(groups []string, a slog.Attr) slog.Attr {
 	if n.access {
 		a.Key = accessName(a.Key)
 	}
-	if a.Value.Kind() == slog.KindDuration {
+	switch a.Value.Kind() {
+	case slog.KindDuration:
 		a.Value = slog.StringValue(a.Value.Duration().String())
+	case slog.KindString:
+		a.Value = slog.StringValue(withoutControls(a.Value.String()))
 	}
 	return a
+}
+
+// withoutControls takes out what JSON lets through and terminals obey, or take
+// for the end of a line.
+func withoutControls(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 0x7f && r <= 0x9f {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // accessName is what registry:2 calls a part of the line of a request.
