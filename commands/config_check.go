@@ -89,7 +89,9 @@ func (e *Env) checkConfig(name string, raw []byte) []complaint {
 	slices.SortStableFunc(l.all, func(a, b complaint) int { return cmp.Compare(lineOf(a.Where), lineOf(b.Where)) })
 	l.tls()
 	l.auth()
-	l.store()
+	if !slices.ContainsFunc(faults, func(p config.Problem) bool { return strings.HasPrefix(p.Text, "storage.") }) { // Else it is unknown where it is.
+		l.store()
+	}
 	l.socket()
 	return l.all
 }

@@ -19,7 +19,8 @@ func TestMain(m *testing.M) {
 		defer stop()
 		os.Exit(Run(ctx, System(NewBuild("v0.1.0", "1a2b3c4d5e6f")), os.Args))
 	}
-	testscript.Main(m, map[string]func(){programRegctl: program, programRegistry: program, programHtpasswd: program})
+	// Called registry it would hide the command of scripts.
+	testscript.Main(m, map[string]func(){programRegctl: program, "docker-registry": program, programHtpasswd: program})
 }
 
 // TestScripts runs testdata/script, which reads like a manual.
