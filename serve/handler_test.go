@@ -106,6 +106,9 @@ func (s *server) do(method, path, body string, headers ...string) answer {
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
+	if !strings.Contains(string(data), "no such endpoint") {
+		wantDocumented(s.t, method, path, res.StatusCode)
+	}
 	return answer{res.StatusCode, res.Header, string(data)}
 }
 
