@@ -112,7 +112,7 @@ func overwrite(path string, raw []byte) error {
 }
 
 // provide makes the file that is missing, as registry:2 does.
-func provide(path string, log *slog.Logger) error {
+func provide(path string, cost int, log *slog.Logger) error {
 	_, err := os.Stat(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -123,7 +123,7 @@ func provide(path string, log *slog.Logger) error {
 	var secret [24]byte
 	_, _ = rand.Read(secret[:]) // Never fails: see crypto/rand.
 	password := base64.RawURLEncoding.EncodeToString(secret[:])
-	encoded, err := Hash(password, DefaultCost)
+	encoded, err := Hash(password, cost)
 	if err != nil {
 		return err
 	}

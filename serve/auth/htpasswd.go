@@ -37,6 +37,8 @@ type Options struct {
 	// Checks is how many passwords are checked at a time, each on a core of
 	// its own. Default: half of the cores.
 	Checks int
+
+	cost int // Of the password that is made up. Default: DefaultCost.
 }
 
 // Htpasswd checks passwords against an htpasswd file, as it is now. It is safe
@@ -68,13 +70,16 @@ func OpenHtpasswd(path string, o Options) (*Htpasswd, error) {
 	if o.Checks <= 0 {
 		o.Checks = max(1, runtime.GOMAXPROCS(0)/2)
 	}
+	if o.cost == 0 {
+		o.cost = DefaultCost
+	}
 	h := &Htpasswd{now: o.Now, turns: make(chan struct{}, o.Checks), check: hash.matches}
 	_, _ = rand.Read(h.key[:]) // Never fails: see crypto/rand.
 	var err error
 	if h.right, err = lru.New[[sha256.Size]byte, time.Time](rememberMost); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if err := provide(path, o.Log); err != nil {
+	if err := provide(path, o.cost, o.Log); err != nil {
 		return nil, fmt.Errorf("make the htpasswd file: %w", err)
 	}
 	if h.source, err = openSource(path, o.Log, o.Now()); err != nil {

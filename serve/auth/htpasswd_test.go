@@ -58,7 +58,7 @@ func (w *world) open(t *testing.T) {
 	t.Helper()
 	var err error
 	w.Htpasswd, err = OpenHtpasswd(w.path, Options{
-		Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: func() time.Time { return time.Unix(0, w.now.Load()) }, Checks: 2,
+		Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: func() time.Time { return time.Unix(0, w.now.Load()) }, Checks: 2, cost: MinCost,
 	})
 	if err != nil {
 		t.Fatal(err)
