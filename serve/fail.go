@@ -19,6 +19,7 @@ func (h *Handler) fail(ctx context.Context, w *response, q *request, err error) 
 	switch {
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		w.gone = true
+	case q.kind == kindReady: // It is asked every few seconds, and the cause was logged when it came.
 	case status >= http.StatusInternalServerError:
 		h.o.Log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("request", id),
 			slog.String("code", string(e.Code)), slog.String("error", withCause(e)))

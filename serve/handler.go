@@ -197,7 +197,7 @@ func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Cal
 	if log == nil || !log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs,
 		slog.String("method", clip(q.Method, 16)),
 		slog.String("path", clip(q.URL.EscapedPath(), 512)),
@@ -205,6 +205,7 @@ func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Cal
 		slog.Int64("bytes", w.bytes),
 		slog.Duration("duration", h.o.Now().Sub(start)),
 		slog.String("client", c.Addr),
+		slog.String("host", clip(q.Host, 255)),
 		slog.String("agent", c.UserAgent),
 		slog.String("request", c.RequestID))
 	if q.kind != kindNone && q.repo != "" {
