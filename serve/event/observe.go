@@ -104,6 +104,7 @@ func (n *Notifier) change(ctx context.Context, rows []state.Event, do func() (ch
 		n.happened(rows, noted)
 	case err == nil, refused(err):
 		n.didNot(rows, noted)
+		n.wrote(ctx, n.outbox.FlushEvents(ctx)) // Or it might look done after a crash.
 	default: // It may be half done.
 		n.sort(ctx, rows, noted)
 	}
