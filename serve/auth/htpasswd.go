@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	hashes "hash"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,11 +49,12 @@ type Htpasswd struct {
 	source *source
 	now    func() time.Time
 
-	key    [32]byte                                 // Of the sums of what is remembered. It never leaves the process.
-	right  *lru.Cache[[sha256.Size]byte, time.Time] // When a sum was found right.
-	flight singleflight.Group
-	turns  chan struct{}
-	asked  atomic.Int64 // How many have or want a turn.
+	key     [32]byte                                 // Of the sums of what is remembered. It never leaves the process.
+	summers sync.Pool                                // Of *summer.
+	right   *lru.Cache[[sha256.Size]byte, time.Time] // When a sum was found right.
+	flight  singleflight.Group
+	turns   chan struct{}
+	asked   atomic.Int64 // How many have or want a turn.
 
 	check func(h hash, password string) bool // hash.matches
 }
@@ -147,17 +150,29 @@ func (h *Htpasswd) remembers(sum [sha256.Size]byte) bool {
 	return age >= 0 && age < rememberFor
 }
 
+// summer makes sums. It is used again and again, as every request needs one.
+type summer struct {
+	mac  hashes.Hash
+	text []byte
+}
+
 // sum stands for a user, a password and the hash that it was held against: with
 // a new hash it is another.
 func (h *Htpasswd) sum(known hash, user, password string) (sum [sha256.Size]byte) {
-	mac := hmac.New(sha256.New, h.key[:])
-	var size [8]byte
-	for _, s := range []string{user, known.encoded, password} {
-		binary.LittleEndian.PutUint64(size[:], uint64(len(s)))
-		mac.Write(size[:])
-		mac.Write([]byte(s))
+	s, ok := h.summers.Get().(*summer)
+	if !ok {
+		s = &summer{mac: hmac.New(sha256.New, h.key[:])}
 	}
-	mac.Sum(sum[:0])
+	for _, part := range [...]string{user, known.encoded, password} {
+		s.text = binary.LittleEndian.AppendUint64(s.text, uint64(len(part)))
+		s.text = append(s.text, part...)
+	}
+	s.mac.Reset()
+	s.mac.Write(s.text)
+	copy(sum[:], s.mac.Sum(s.text[:0]))
+	clear(s.text[:cap(s.text)]) // There was a password in it.
+	s.text = s.text[:0]
+	h.summers.Put(s)
 	return sum
 }
 

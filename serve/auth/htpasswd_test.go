@@ -484,6 +484,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// BenchmarkVerifyRemembered is what a login costs each request but the first.
 func BenchmarkVerifyRemembered(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "htpasswd")
 	if err := os.WriteFile(path, []byte("alice:"+secret4+"\n"), 0o600); err != nil {
@@ -501,4 +502,26 @@ func BenchmarkVerifyRemembered(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestSums: what differs has another sum, whatever was summed up before.
+func TestSums(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "alice:"+secret4)
+	seen := map[[32]byte]string{}
+	for range 2 {
+		for _, c := range [][3]string{{"", "", ""}, {"a", "", ""}, {"", "a", ""}, {"", "", "a"}, {"ab", "c", ""}, {"a", "bc", ""}, {"a", "b", "c"}, {"alice", "secret", secret4}, {"alice", "secret", apr1}, {"alice", strings.Repeat("x", 500), secret4}} {
+			sum, what := w.sum(hash{encoded: c[2]}, c[0], c[1]), fmt.Sprintf("%q", c)
+			if other, ok := seen[sum]; ok && other != what {
+				t.Errorf("%s has the sum of %s", what, other)
+			}
+			seen[sum] = what
+		}
+	}
+	if len(seen) != 10 {
+		t.Errorf("%d sums, want 10", len(seen))
+	}
+	if other := newWorld(t, "alice:"+secret4); other.sum(hash{}, "a", "b") == w.sum(hash{}, "a", "b") {
+		t.Error("two processes have the same key")
+	}
 }
