@@ -55,7 +55,7 @@ func Routes() []Route {
 func (k kind) route(f form, method string) Route {
 	of, statuses := k.answers()
 	if f == formRoot {
-		of = ofRegistry2
+		of = ofRegctl
 	}
 	return Route{Methods: method, Path: f.path(), Of: of, Statuses: statuses}
 }
@@ -155,13 +155,14 @@ func DebugRoutes() []Route {
 // ControlRoutes returns the endpoints of the socket .regctl/control.sock in the
 // directory of the registry, which only its owner reaches.
 func ControlRoutes() []Route {
-	ok := []int{http.StatusOK}
+	look := []int{http.StatusOK, http.StatusUnauthorized}
+	run := []int{http.StatusOK, http.StatusBadRequest, http.StatusUnauthorized}
 	return []Route{
-		{"GET", "/", ofRegctl, ok},
-		{"POST", "/gc", ofRegctl, ok},
-		{"POST", "/check", ofRegctl, ok},
-		{"GET", "/events", ofRegctl, ok},
-		{"POST", "/events/test", ofRegctl, ok},
-		{"POST", "/events/retry", ofRegctl, ok},
+		{"GET", "/", ofRegctl, look},
+		{"POST", "/gc", ofRegctl, run},
+		{"POST", "/check", ofRegctl, run},
+		{"GET", "/events", ofRegctl, look},
+		{"POST", "/events/test", ofRegctl, run},
+		{"POST", "/events/retry", ofRegctl, run},
 	}
 }
