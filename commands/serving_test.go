@@ -57,7 +57,7 @@ func scriptServing(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { stop() })
 	lines := bufio.NewScanner(talk)
 	for lines.Scan() {
-		if at := regexp.MustCompile(`^http://(\S+) · `).FindStringSubmatch(lines.Text()); at != nil {
+		if at := regexp.MustCompile(`^https?://(\S+) · `).FindStringSubmatch(lines.Text()); at != nil {
 			ts.Setenv(args[0], at[1])
 			all[args[0]] = stop
 			go func() { _, _ = io.Copy(io.Discard, talk) }()
