@@ -210,7 +210,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	root := newRoot(newTestEnv(nil).Env)
 	for _, path := range commandPaths(root) {
 		cmd := find(t, root, path)
-		if cmd.Short == "" || cmd.RunE == nil || cmd != root && cmd.GroupID == "" {
+		if cmd.Short == "" || cmd.RunE == nil || cmd.Parent() == root && cmd.GroupID == "" {
 			t.Errorf("%s: needs Short, RunE and GroupID", cmd.CommandPath())
 		}
 		if name := cmd.Name(); cmd != root && name != "help" && name != "version" {
@@ -224,11 +224,18 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	}
 }
 
-// checkExamples wants cmd to have examples, and in each of them flags that there
-// are.
+// checkExamples wants cmd, or what it belongs to, to have examples of it, and in
+// each of them flags that there are.
 func checkExamples(t *testing.T, root, cmd *cobra.Command) {
 	t.Helper()
-	if !slices.Contains(checkLines(t, root, "  ", cmd.Long+"\n"+cmd.Example), cmd) {
+	text := cmd.Long + "\n" + cmd.Example
+	if cmd.Parent() != root {
+		text += "\n" + cmd.Parent().Example
+	}
+	for _, sub := range cmd.Commands() {
+		text += "\n" + sub.Example
+	}
+	if !slices.Contains(checkLines(t, root, "  ", text), cmd) {
 		t.Errorf("%s: needs an example", cmd.CommandPath())
 	}
 }
@@ -242,8 +249,8 @@ func checkLines(t *testing.T, root *cobra.Command, indent, text string) (about [
 			continue
 		}
 		for part := range strings.FieldsFuncSeq(line, func(r rune) bool { return strings.ContainsRune("|()&", r) }) {
-			_, part, ok := strings.Cut(" "+strings.TrimSpace(part)+" ", " regctl ")
-			if !ok {
+			before, part, ok := strings.Cut(" "+strings.TrimSpace(part)+" ", " regctl ")
+			if !ok || strings.Contains(before, "systemctl ") || strings.Contains(before, "ln -s") { // The file, or its unit.
 				continue
 			}
 			args, err := doubleDashes(root, strings.Fields(part))
@@ -256,7 +263,9 @@ func checkLines(t *testing.T, root *cobra.Command, indent, text string) (about [
 				t.Errorf("%q: no such command: %v", line, err)
 				continue
 			}
-			about = append(about, found)
+			for cmd := found; cmd != root; cmd = cmd.Parent() {
+				about = append(about, cmd)
+			}
 			for _, word := range rest {
 				name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
 				if strings.HasPrefix(word, "--") && found.Flag(name) == nil {

@@ -135,10 +135,11 @@ A registry that runs takes the new one by itself.`
 func newCertRenew(env *Env, run func(context.Context, *Env, *certRenewOptions) error) *cobra.Command {
 	o := &certRenewOptions{}
 	cmd := &cobra.Command{
-		Use:   "renew [DIR]",
-		Short: "Renew a certificate, if it is time",
-		Long:  certRenewHelp,
-		Args:  atMost(1),
+		Use:     "renew [DIR]",
+		Short:   "Renew a certificate, if it is time",
+		Example: "  regctl cert renew /srv/certs",
+		Long:    certRenewHelp,
+		Args:    atMost(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},

@@ -38,6 +38,8 @@ itself it would go on seeing the old one.`
 
 const htpasswdExamples = `  regctl htpasswd add auth/htpasswd testuser
   regctl htpasswd add auth/htpasswd ci --password-stdin <password.txt
+  regctl htpasswd verify auth/htpasswd testuser
+  regctl htpasswd rm auth/htpasswd testuser
   regctl htpasswd ls auth/htpasswd`
 
 type htpasswdRun = func(context.Context, *Env, *htpasswdOptions) error
