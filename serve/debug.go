@@ -85,11 +85,16 @@ func listenDebug(ctx context.Context, addr string, log *slog.Logger) (net.Listen
 	if err != nil {
 		return nil, fmt.Errorf("http.debug.addr: %w", err)
 	}
-	if at, ok := ls[0].Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
+	warnOpen(ctx, ls[0].Addr(), log)
+	return ls[0], nil
+}
+
+// warnOpen warns if others can reach a debug address.
+func warnOpen(ctx context.Context, at net.Addr, log *slog.Logger) {
+	if tcp, ok := at.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		log.LogAttrs(ctx, slog.LevelWarn, "others can reach the debug address: it asks for no login, and profiles tell what is in memory; prefer 127.0.0.1, or let a firewall guard it",
 			slog.String("http.debug.addr", at.String()))
 	}
-	return ls[0], nil
 }
 
 // startDebug answers on l until end is called.

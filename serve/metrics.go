@@ -16,6 +16,7 @@ import (
 // nothing, and every method may be called on it.
 type Metrics struct {
 	registry *prometheus.Registry
+	handler  http.Handler
 	requests *prometheus.CounterVec
 	took     *prometheus.HistogramVec
 	routes   [len(methodsOf)]*route
@@ -112,6 +113,7 @@ func NewMetrics() *Metrics {
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.addRequests()
 	m.addUpkeep()
+	m.handler = promhttp.InstrumentMetricHandler(m.registry, promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
 	return m
 }
 
@@ -163,7 +165,7 @@ func (m *Metrics) Handler() http.Handler {
 	if m == nil {
 		return http.NotFoundHandler()
 	}
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	return m.handler
 }
 
 // begin counts a request that is under way.
