@@ -71,11 +71,11 @@ func oldRecipe(tb testing.TB, cell string) {
 }
 
 func TestOldRecipesAreInREADME(t *testing.T) {
-	_, section, found := strings.Cut(read(t, "../../README.md"), "\n### Old recipes\n")
+	_, section, found := strings.Cut(read(t, "../../README.md"), "\n## Old recipes\n")
 	if !found {
 		t.Fatal("README has no section Old recipes")
 	}
-	section, _, _ = strings.Cut(section, "\n#")
+	section, _, _ = strings.Cut(section, "\n## ")
 	var got []string
 	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \| (.+?) \| (.+?) \|$`).FindAllStringSubmatch(section, -1) {
 		if row[1] != "old recipe" {
