@@ -19,6 +19,9 @@ const (
 	// pageOf is how many events are read at once, and delivered once more at
 	// most after a crash.
 	pageOf = 64
+	// gather is how long events are gathered for, to be read at once: under
+	// load that is cheaper than one by one.
+	gather = 50 * time.Millisecond
 	// maxWait is the longest time between two attempts.
 	maxWait = time.Hour
 	// giveUpAfter is how old an event may become.
@@ -51,11 +54,16 @@ func (n *Notifier) deliver(ctx context.Context, e *endpoint) {
 			case <-e.wake:
 			case <-ctx.Done():
 			}
-			continue
 		}
 		for _, ev := range es {
 			if ctx.Err() != nil || !n.attempt(ctx, e, ev) {
 				break
+			}
+		}
+		if len(es) < pageOf && e.failing() == 0 {
+			select {
+			case <-n.o.After(gather):
+			case <-ctx.Done():
 			}
 		}
 	}

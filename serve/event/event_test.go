@@ -50,7 +50,6 @@ type hook struct {
 	answer func(*http.Request) (*http.Response, error) // Nil: 200.
 
 	mu       sync.Mutex
-	attempts int
 	got      []event.Event
 	requests []*http.Request
 	bodies   []string
@@ -61,9 +60,6 @@ func (h *hook) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.mu.Lock()
-	h.attempts++
-	h.mu.Unlock()
 	res := status(http.StatusOK)
 	if h.answer != nil {
 		if res, err = h.answer(r); err != nil {
@@ -107,12 +103,6 @@ func (h *hook) told() []string {
 		seen[e.ID] = true
 	}
 	return all
-}
-
-func (h *hook) tries() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.attempts
 }
 
 func brief(e event.Event) string {

@@ -227,7 +227,6 @@ type history struct {
 	hook    *hook
 	box     *mortal
 	dir     string
-	lives   int
 	stop    func()
 	raws    []string
 	want    []string

@@ -107,9 +107,9 @@ func (s *State) Occurred(es ...Event) {
 	o := &s.outbox
 	o.queue.Lock()
 	defer o.queue.Unlock()
-	for i := range es {
+	for _, e := range es {
 		o.seq++
-		o.marks = append(o.marks, mark{seq: o.seq, event: &es[i]})
+		o.marks = append(o.marks, mark{seq: o.seq, event: &e})
 	}
 }
 
