@@ -43,9 +43,10 @@ type Config struct {
 	Validation Validation
 	GC         GC
 
-	purging purging
-	said    map[string]string // Where each value was said, by its name in lower case.
-	idle    []Setting         // What was said and has no effect.
+	purging  purging
+	loglevel string            // What was said before there was log.level, which wins.
+	said     map[string]string // Where each value was said, by its name in lower case.
+	idle     []Setting         // What was said and has no effect.
 }
 
 // Problem is a complaint about one place of the configuration.
@@ -141,12 +142,8 @@ func (p *parser) said() map[string]string {
 
 // fill sets what was not said to its default.
 func (c *Config) fill() {
-	if c.Log.Level == "" {
-		c.Log.Level = "info"
-	}
-	if c.Log.Formatter == "" {
-		c.Log.Formatter = "text"
-	}
+	c.Log.Level = or(c.Log.Level, or(c.loglevel, "info"))
+	c.Log.Formatter = or(c.Log.Formatter, "text")
 	c.GC.Uploads = c.uploads()
 	if c.Storage.Root == "" && c.Compat && !c.Storage.InMemory {
 		c.Storage.Root, c.Storage.RootFrom = rootOfRegistry2, "the default of registry:2"

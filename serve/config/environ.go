@@ -28,6 +28,9 @@ func (p *parser) override(root node, environ []string) (known bool) {
 			continue
 		}
 		known = true
+		if key, _ := get(root, "auth"); key == nil && name == "REGISTRY_AUTH" && strings.TrimSpace(value) == "" {
+			continue // Nobody has asked for a login; with one in the file, it is not to be lost like this.
+		}
 		p.put(root, steps, name, value)
 	}
 	return known
@@ -128,8 +131,11 @@ func (p *parser) place(m node, s step, name string) (index int, ok bool) {
 func (p *parser) value(name, value string, was node) node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
 	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(value), &doc); err == nil && doc.Kind != 0 {
+	switch err := yaml.Unmarshal([]byte(value), &doc); {
+	case err == nil && doc.Kind != 0:
 		n = follow(doc.Content[0])
+	case err == nil: // Nothing but space, or a comment.
+		n.Tag, n.Value = "!!null", ""
 	}
 	if (name == "REGISTRY_STORAGE" || name == "REGISTRY_AUTH") && n.Kind == yaml.ScalarNode && !isNull(n) && was.Kind == yaml.MappingNode && len(was.Content) > 0 {
 		p.choose(was, n.Value, name)

@@ -8,7 +8,7 @@ import (
 
 func logSection() field {
 	return field{fields: section{
-		"level":     {set: setLevel},
+		"level":     {set: setLevel(func(c *Config) *string { return &c.Log.Level })},
 		"formatter": {set: setFormatter},
 		"fields":    {set: setFields, open: true},
 		"accesslog": {fields: section{"disabled": {set: setBool(func(c *Config) *bool { return &c.Log.AccessLog.Disabled })}}},
@@ -20,20 +20,22 @@ func logSection() field {
 	}}
 }
 
-func setLevel(c *Config, n node) error {
-	v, err := scalar(n)
-	if err != nil {
-		return err
+func setLevel(at at[string]) func(*Config, node) error {
+	return func(c *Config, n node) error {
+		v, err := scalar(n)
+		if err != nil {
+			return err
+		}
+		switch v = strings.ToLower(v); v {
+		case "error", "warn", "info", "debug":
+			*at(c) = v
+		case "warning":
+			*at(c) = "warn"
+		default:
+			return fmt.Errorf("%q is none of error, warn, info, debug", v)
+		}
+		return nil
 	}
-	switch v = strings.ToLower(v); v {
-	case "error", "warn", "info", "debug":
-		c.Log.Level = v
-	case "warning":
-		c.Log.Level = "warn"
-	default:
-		return fmt.Errorf("%q is none of error, warn, info, debug", v)
-	}
-	return nil
 }
 
 func setFormatter(c *Config, n node) (err error) {

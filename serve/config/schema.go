@@ -43,7 +43,7 @@ type (
 // schema is the file of registry:2, v2 and v3, and what is ours.
 var schema = section{
 	"version":       {set: setVersion},
-	"loglevel":      {set: setLevel},
+	"loglevel":      {set: setLevel(func(c *Config) *string { return &c.loglevel })},
 	"log":           logSection(),
 	"storage":       storageSection(),
 	"auth":          authSection(),
