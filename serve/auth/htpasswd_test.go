@@ -112,7 +112,7 @@ func hashOf(t *testing.T, password string) string {
 
 func TestVerify(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "alice:"+secret4, "bob:"+apr1, "sha:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "plain:secret", ":"+secret4)
+	w := newWorld(t, "alice:"+secret4, "bob:"+apr1, "sha:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "plain:secret", ":"+secret4, "twice:"+secret4, "twice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=")
 	w.wants(t, "alice", "secret", nil, 1)
 	w.wants(t, "bob", "secret", nil, 1)
 	w.wants(t, "alice", "Secret", ErrDenied, 2)
@@ -121,9 +121,10 @@ func TestVerify(t *testing.T) {
 	w.wants(t, "sha", "secret", ErrDenied, 2)
 	w.wants(t, "plain", "secret", ErrDenied, 2)
 	w.wants(t, "", "secret", ErrDenied, 2)
+	w.wants(t, "twice", "secret", ErrDenied, 2) // The last line counts.
 	w.wants(t, "alice", strings.Repeat("x", 513), ErrDenied, 0)
-	if n := w.log.count("cannot log in"); n != 2 {
-		t.Errorf("%d users are said to be locked out, want 2: %s", n, &w.log)
+	if n := w.log.count("cannot log in"); n != 3 {
+		t.Errorf("%d users are said to be locked out, want 3: %s", n, &w.log)
 	}
 }
 
@@ -192,6 +193,11 @@ func TestSeesSmallChanges(t *testing.T) {
 	w.pass(lookEvery)
 	w.wants(t, "alice", "a third", nil, 1)
 
+	w.write(t, "# longer", "alice:"+hashOf(t, "longer"))
+	chtimes(old.Add(time.Nanosecond * 1000)) // Of another size.
+	w.pass(lookEvery)
+	w.wants(t, "alice", "longer", nil, 1)
+
 	just := time.Unix(0, w.now.Load())
 	w.write(t, "alice:"+hashOf(t, "a fourth"))
 	chtimes(just)
@@ -201,8 +207,8 @@ func TestSeesSmallChanges(t *testing.T) {
 	w.pass(lookEvery)
 	w.wants(t, "alice", "a fifth", nil, 1)
 	w.pass(time.Hour)
-	if n := w.log.count("read again"); n != 4 {
-		t.Errorf("read %d times, want 4: %s", n, &w.log)
+	if n := w.log.count("read again"); n != 5 {
+		t.Errorf("read %d times, want 5: %s", n, &w.log)
 	}
 	w.wants(t, "alice", "a fifth", nil, 1)
 }
@@ -256,7 +262,9 @@ func TestWaitsForWhoWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.wants(t, "alice", "secret", nil, 1)
-		w.pass(writing - 1)
+		w.pass(writing / 2)
+		w.wants(t, "alice", "wrong", ErrDenied, 1)
+		w.pass(writing/2 - 1)
 		w.wants(t, "alice", "secret", nil, 0)
 		if n := w.log.count("read again"); n != 0 {
 			t.Errorf("%q was taken for a file: %s", unfinished, &w.log)
