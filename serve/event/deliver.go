@@ -128,7 +128,7 @@ func (n *Notifier) giveUp(ctx context.Context, e *endpoint, ev state.Event, why 
 		return
 	}
 	n.lost(ctx, fmt.Sprintf("a notification is given up after %s: %v", giveUpAfter, why), ev)
-	e.change(func(s *Stats) { s.Pending--; s.Dead++; s.GivenUp++ })
+	e.change(func(s *Stats) { s.Pending = max(s.Pending-1, 0); s.Dead++; s.GivenUp++ })
 }
 
 // post sends one event. The status is empty if there was no answer.

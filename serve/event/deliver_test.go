@@ -132,6 +132,21 @@ func TestDelivery(t *testing.T) {
 	})
 }
 
+// TestContentType wants the type that an endpoint asks for in place of ours.
+func TestContentType(t *testing.T) {
+	h := &hook{}
+	o := to(h)
+	const v1 = "application/vnd.docker.distribution.events.v1+json"
+	o.Endpoints[0].Headers = http.Header{"content-type": {v1}}
+	inWorld(t, o, func(w *world) {
+		w.push("a")
+		after(soon)
+		if got := h.requests[0].Header["Content-Type"]; len(got) != 1 || got[0] != v1 {
+			t.Errorf("Content-Type: %q", got)
+		}
+	})
+}
+
 // TestStatuses wants 2xx and 3xx taken for a delivery, and nothing else.
 func TestStatuses(t *testing.T) {
 	codes := []int{500, 404, 400, 199, 304, 204}

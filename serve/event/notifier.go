@@ -192,12 +192,11 @@ func (n *Notifier) purge(ctx context.Context) {
 		return
 	}
 	for _, e := range n.endpoints {
-		i := slices.IndexFunc(counts, func(c state.EventCount) bool { return c.Endpoint == e.Name })
-		e.change(func(s *Stats) {
-			if s.Dead = 0; i >= 0 {
-				s.Dead = int64(counts[i].Dead)
-			}
-		})
+		dead := int64(0)
+		if i := slices.IndexFunc(counts, func(c state.EventCount) bool { return c.Endpoint == e.Name }); i >= 0 {
+			dead = int64(counts[i].Dead)
+		}
+		e.change(func(s *Stats) { s.Dead = dead })
 	}
 }
 
@@ -217,7 +216,7 @@ func (n *Notifier) trim(ctx context.Context, e *endpoint) {
 			n.o.Log.LogAttrs(ctx, slog.LevelWarn, "too many notifications wait: pulls are dropped",
 				slog.String("endpoint", e.Name), slog.Int("count", pulls))
 		}
-		e.change(func(s *Stats) { s.Pending -= int64(len(dropped)); s.Dropped += int64(len(dropped)) })
+		e.change(func(s *Stats) { s.Pending = max(s.Pending-int64(len(dropped)), 0); s.Dropped += int64(len(dropped)) })
 		if err != nil || len(dropped) == 0 {
 			if err != nil {
 				n.warn(ctx, "too many notifications wait, and cannot be dropped", err)

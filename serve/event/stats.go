@@ -37,7 +37,7 @@ func (e *endpoint) succeeded(status string, now time.Time) (was int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	was, e.failures = e.failures, 0
-	e.stats.Pending--
+	e.stats.Pending = max(e.stats.Pending-1, 0) // It may have been dropped on its way.
 	e.stats.Successes++
 	e.stats.LastSuccess = now
 	e.answered(status)
