@@ -20,6 +20,7 @@ type gcOptions struct {
 	ExitCode bool
 	Untagged bool
 	Offline  bool
+	Empty    bool
 	Quiet    bool
 	Older    string
 	Uploads  string
@@ -48,6 +49,10 @@ freezes its repository: nothing of it goes, and the exit status is 3.
 A registry:2 that runs on the same directory cannot be seen. If the last push is
 younger than an hour, and was not to a regctl serve, nothing is removed without
 --offline, which says that nobody writes: stop the other server first.
+
+If there is data and not one repository, nothing is removed either, unless the last
+thing that happened was that one was deleted: a directory may not be mounted, or not
+be restored. --force-empty says that it is as it should be.
 
 --older 0 is safe beside pushes to a regctl serve: what they have touched since
 the collection began stays. It may take what was pushed a moment before, and has
@@ -85,6 +90,7 @@ func newGC(env *Env, run func(context.Context, *Env, *gcOptions) error) *cobra.C
 	flags.StringVar(&o.Uploads, "uploads", "", "keep unfinished uploads that changed within `AGE` (default 24h)")
 	flags.StringVar(&o.Undo, "undo", "", "keep what was deleted within `AGE`, for regctl undo (default 24h)")
 	flags.BoolVar(&o.Offline, "offline", false, "nobody writes to the store, whatever it looks like")
+	flags.BoolVar(&o.Empty, "force-empty", false, "there are no repositories any more, and that is right")
 	flags.VarP((*jobsValue)(&o.Jobs), "jobs", "j", "do `N` things at the same time (default: 1 in a server)")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "tell errors only")
 	addOutput(cmd, &o.Output)
@@ -99,7 +105,7 @@ const notSaid time.Duration = -1
 // request reads the options.
 func (o *gcOptions) request() (serve.CollectRequest, error) {
 	r := serve.CollectRequest{
-		Options: gc.Options{Untagged: o.Untagged, Jobs: o.Jobs},
+		Options: gc.Options{Untagged: o.Untagged, Jobs: o.Jobs, Empty: o.Empty},
 		Dry:     o.DryRun, Offline: o.Offline,
 	}
 	for _, age := range []struct {

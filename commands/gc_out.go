@@ -7,6 +7,7 @@ import (
 
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve"
+	"github.com/regctl/regctl/serve/store"
 )
 
 // gcTalk tells of a collection.
@@ -49,6 +50,9 @@ func (t *gcTalk) end() {
 		if isRefusal(d) {
 			t.env.say("without --dry-run this is refused: %s", d)
 			continue
+		}
+		if strings.Contains(d, store.ErrEmptied.Error()) {
+			d += "; if they are to be gone: regctl gc --force-empty"
 		}
 		doubts = append(doubts, "no data is removed: "+d)
 	}

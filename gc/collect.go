@@ -17,6 +17,8 @@ type Options struct {
 	Uploads time.Duration `json:"uploads"`
 	// Undo is for how long what was deleted can be brought back.
 	Undo time.Duration `json:"undo"`
+	// Empty says that it is in order if there is data and no repository.
+	Empty bool `json:"empty,omitempty"`
 	// Jobs is how many repositories are read, or things removed, at once. At
 	// least 1.
 	Jobs int `json:"jobs"`

@@ -87,6 +87,7 @@ type collection struct {
 	mu      sync.Mutex
 	aliases map[string][]string
 	young   map[uint64]time.Time               // When data was written, by hash, if lately.
+	newest  time.Time                          // When data was written last; zero: there is none.
 	dropped map[string]map[oci.Digest]struct{} // Manifests, by repository.
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/gc"
 	"github.com/regctl/regctl/serve/meta"
+	"github.com/regctl/regctl/serve/state"
 )
 
 // Data implements [gc.Source].
@@ -35,13 +37,17 @@ func (c *collection) Data(ctx context.Context) iter.Seq2[gc.Datum, error] {
 }
 
 // noteYoung notes data that was written lately: a link is as young as what it
-// leads to, for a blob that is pushed again keeps its link.
+// leads to, for a blob that is pushed again keeps its link. And of all data,
+// when the last was written.
 func (c *collection) noteYoung(d meta.DataScan) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d.Written.After(c.newest) {
+		c.newest = d.Written
+	}
 	if c.o.Now.Sub(d.Written) >= c.o.Older {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.young[maphash.String(c.s.leases.seed, string(d.Digest))] = d.Written
 }
 
@@ -56,7 +62,7 @@ func (c *collection) written(d oci.Digest) time.Time {
 // meanwhile was recorded before.
 func (c *collection) Repos(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		known := map[string]struct{}{}
+		known, missed := map[string]struct{}{}, false
 		for r, err := range c.s.meta.ScanRepos(ctx) {
 			if err == nil {
 				known[r.Name] = struct{}{}
@@ -65,11 +71,15 @@ func (c *collection) Repos(ctx context.Context) iter.Seq2[string, error] {
 				}
 				c.noteAliases(r)
 			}
+			missed = missed || err != nil
 			if !yield(r.Name, err) {
 				return
 			}
 		}
 		deleted, err := c.recorded(ctx)
+		if err == nil && len(known) == 0 && !missed {
+			err = c.emptied(ctx)
+		}
 		if err != nil {
 			yield("", err)
 			return
@@ -80,6 +90,39 @@ func (c *collection) Repos(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 	}
+}
+
+// ErrEmptied says that repositories may have been lost, so that no data goes
+// unless [gc.Options] say that it is in order.
+var ErrEmptied = fmt.Errorf("%w: there are blobs, but no repository, and no record of a deletion of one since the last push", meta.ErrMissing)
+
+// emptied tells whether it is in order that there is no repository: there is no
+// data either, or the last thing that happened is that one was deleted, or
+// somebody says so. Else its directory may not be mounted, or not be restored.
+func (c *collection) emptied(ctx context.Context) error {
+	c.mu.Lock()
+	newest := c.newest
+	c.mu.Unlock()
+	if newest.IsZero() || c.o.Empty {
+		return nil
+	}
+	if c.s.records == nil {
+		return ErrEmptied
+	}
+	repos, err := c.s.records.DeletedRepos(ctx, newest)
+	if err != nil {
+		return fmt.Errorf("read what was deleted: %w", err)
+	}
+	for _, name := range repos {
+		deleted, err := c.s.records.Deleted(ctx, name, newest)
+		if err != nil {
+			return fmt.Errorf("read what was deleted from %s: %w", name, err)
+		}
+		if slices.ContainsFunc(deleted, func(d state.Deletion) bool { return d.Kind == state.KindRepository }) {
+			return nil
+		}
+	}
+	return ErrEmptied
 }
 
 func (c *collection) noteAliases(r meta.RepoName) {
