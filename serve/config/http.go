@@ -65,7 +65,7 @@ func setHost(c *Config, n node) error {
 	}
 	u, err := url.Parse(v)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("%q is not of the form https://HOST", v)
+		return fmt.Errorf("%q is not of the form https://HOST", hideURL(v))
 	}
 	c.HTTP.Host = strings.TrimRight(v, "/")
 	return nil

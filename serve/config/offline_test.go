@@ -14,14 +14,17 @@ storage:
     readonly: {enabled: true}
     uploadpurging: {age: 48h}
 auth:
-  htpasswd: {realm: x, path: /htpasswd}
+  htpasswd: {realm: x}
 http:
   addr: :5000
-  tls: {certificate: x, key: y}
+  tls: {key: y, minimumtls: ssl3}
+notifications: {endpoints: [{name: x}, a]}
+health: {tcp: [{}]}
+validation: {manifests: {urls: {allow: ['(']}}}
 proxy: {remoteurl: "https://example.org"}
 gc: {untagged: true, undo: 0}
 `)
-	environ := []string{"REGISTRY_AUTH_TOKEN_REALM=x", "REGISTRY_HTPASWD=x", "REGISTRY_HTTP_TLSS=1", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIR=/x"}
+	environ := []string{"REGISTRY_AUTH_TOKEN_REALM=x", "REGISTRY_HTPASWD=x", "REGISTRY_HTTP_TLSS=1", "REGISTRY_NOTIFICATIONS_ENDPOINTS_7_URL=x", "REGISTRY_AUTH=", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIR=/x"}
 	if _, _, err := Parse("config.yml", file, environ); err == nil {
 		t.Fatal("a server starts with it")
 	}

@@ -22,7 +22,7 @@ func secretName(name string) bool {
 // hideURL hides who logs in by a URL, and the values of its query.
 func hideURL(s string) string {
 	u, err := url.Parse(s)
-	if err != nil {
+	if err != nil || u.Host == "" && strings.Contains(s, "@") {
 		return Hidden
 	}
 	user, query := u.User != nil, u.RawQuery != ""
