@@ -24,7 +24,8 @@ import (
 type wire struct {
 	oci.Registry // Nil: what is not spoken here must not be called.
 
-	base string
+	base   string
+	client *http.Client // Nil: that of net/http.
 }
 
 // push makes the server hold content, over HTTP.
@@ -54,7 +55,11 @@ func (w wire) call(method, path, contentType string, body []byte) (answer, error
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := w.client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return answer{}, err
 	}
