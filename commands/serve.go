@@ -30,6 +30,8 @@ and its REGISTRY_* variables.
 
 Without any of these it listens on this machine only, port 5000, and deletes are
 on. With a config file or a REGISTRY_* variable the defaults of registry:2 rule.
+--htpasswd asks for logins, --tls-cert and --tls-key or --tls self make it HTTPS;
+certificates and logins that change in their files are in force at once.
 
 The store is --data, else $REGCTL_DATA, else storage.filesystem.rootdirectory,
 else /var/lib/registry if a registry is there, else ~/.local/share/regctl. The
