@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,7 +36,7 @@ const certTrustHelp = `Print the steps that make clients on this machine trust a
 --write. The CA is that of a file, or the one that a registry shows; since anybody
 may stand between, that one needs the --fingerprint that the registry has told.
 
-  --for docker      /etc/docker/certs.d/HOST:PORT/ca.crt, no restart
+  --for docker      /etc/docker/certs.d/HOST:PORT/ca.crt, no restart; macOS: ~/.docker
   --for podman      /etc/containers/certs.d/HOST:PORT/ca.crt; skopeo and buildah, too
   --for containerd  /etc/containerd/certs.d/HOST:PORT/hosts.toml; nerdctl and ctr, too
   --for os          all programs, such as curl; docker and containerd need a restart
@@ -83,8 +85,9 @@ func runCertTrust(ctx context.Context, env *Env, o *certTrustOptions) error {
 		host = strings.TrimSuffix(strings.TrimPrefix(o.What, "https://"), "/")
 	case host == "":
 		return usagef("what do clients call the registry? Try: regctl cert trust %s --host HOST:PORT", o.What)
-	case strings.ContainsAny(host, `/\ `):
-		return usagef("--host %q: it is HOST or HOST:PORT", host)
+	}
+	if err := checkHost(host); err != nil {
+		return err
 	}
 	ca, err := caToTrust(chain, o, live)
 	if err != nil {
@@ -99,7 +102,11 @@ func runCertTrust(ctx context.Context, env *Env, o *certTrustOptions) error {
 	if live {
 		source = ""
 	}
-	steps, err := trustSteps(o.For, strings.TrimSuffix(host, ":443"), source, encodeCert(ca), o.Root)
+	anchor := trusted{
+		host: strings.TrimSuffix(host, ":"+strconv.Itoa(httpsPort)), source: source, ca: encodeCert(ca),
+		root: o.Root, goos: env.Build.OS, home: env.Home,
+	}
+	steps, err := anchor.steps(o.For)
 	if err != nil {
 		return err
 	}
@@ -107,9 +114,27 @@ func runCertTrust(ctx context.Context, env *Env, o *certTrustOptions) error {
 		return write(env.Stdout, []byte(trustScript(steps)), nil)
 	}
 	for _, s := range steps {
-		if err := s.take(ctx, env, o); err != nil {
+		err := s.take(ctx, env, o)
+		if errors.Is(err, fs.ErrPermission) {
+			return &hinted{err, fmt.Sprintf("trust it, for %s: %v. Try: sudo regctl cert trust …", s.client, err)}
+		}
+		if err != nil {
 			return fmt.Errorf("trust it, for %s: %w", s.client, err)
 		}
+	}
+	return nil
+}
+
+// checkHost wants HOST or HOST:PORT; it becomes the name of a folder.
+func checkHost(host string) error {
+	name, port := host, "0"
+	if h, p, err := net.SplitHostPort(host); err == nil {
+		name, port = h, p
+	}
+	_, err := cert.ParseName(strings.Trim(name, "[]"))
+	_, notNumber := strconv.ParseUint(port, 10, 16)
+	if err != nil || notNumber != nil || strings.HasPrefix(name, "*") {
+		return usagef("--host %q: it is HOST or HOST:PORT", host)
 	}
 	return nil
 }
@@ -154,20 +179,30 @@ type trustFile struct {
 	source  string // It has the content, too; may be empty.
 }
 
-func trustSteps(clients []string, host, source string, ca []byte, root string) ([]trustStep, error) {
+// trusted is a CA, for one registry.
+type trusted struct {
+	host   string // With the port, but for that of HTTPS.
+	ca     []byte
+	source string // The file that has it; may be empty.
+	root   string // The system is there; empty: it is this one.
+	goos   string
+	home   string
+}
+
+func (t trusted) steps(clients []string) ([]trustStep, error) {
 	var steps []trustStep
 	for _, client := range clients {
 		var s trustStep
 		switch client {
 		case "docker":
-			s = trustStep{note: "nothing needs a restart", files: []trustFile{{dockerFile(host), ca, source}}}
+			s = t.docker()
 		case "podman":
-			s = trustStep{note: "and skopeo, buildah", files: []trustFile{{"/etc/containers/certs.d/" + host + "/ca.crt", ca, source}}}
+			s = trustStep{note: "and skopeo, buildah", files: []trustFile{t.file("/etc/containers/certs.d/" + t.host + "/ca.crt")}}
 		case "containerd":
-			s = containerdStep(host, source, ca)
+			s = t.containerd()
 		case "os":
 			var err error
-			if s, err = systemStep(host, source, ca, root); err != nil {
+			if s, err = t.system(); err != nil {
 				return nil, err
 			}
 		default:
@@ -179,20 +214,42 @@ func trustSteps(clients []string, host, source string, ca []byte, root string) (
 	return steps, nil
 }
 
-func containerdStep(host, source string, ca []byte) trustStep {
-	dir := "/etc/containerd/certs.d/" + host
-	toml := fmt.Sprintf("server = %[1]q\n\n[host.%[1]q]\n  ca = %[2]q\n", "https://"+host, dir+"/ca.crt")
+func (t trusted) file(path string) trustFile { return trustFile{path, t.ca, t.source} }
+
+func (t trusted) docker() trustStep {
+	if t.goos == "darwin" && t.home != "" { // It runs in a machine of its own, and takes this along.
+		return trustStep{note: "Docker Desktop must be restarted", files: []trustFile{t.file(t.home + "/.docker/certs.d/" + t.host + "/ca.crt")}}
+	}
+	return trustStep{note: "nothing needs a restart", files: []trustFile{t.file(dockerFile(t.host))}}
+}
+
+func (t trusted) containerd() trustStep {
+	dir := "/etc/containerd/certs.d/" + t.host
+	toml := fmt.Sprintf("server = %[1]q\n\n[host.%[1]q]\n  ca = %[2]q\n", "https://"+t.host, dir+"/ca.crt")
 	return trustStep{
 		note:  `the registry plugin in /etc/containerd/config.toml must have config_path = "/etc/containerd/certs.d"; ctr needs --hosts-dir /etc/containerd/certs.d`,
-		files: []trustFile{{dir + "/ca.crt", ca, source}, {dir + "/hosts.toml", []byte(toml), ""}},
+		files: []trustFile{t.file(dir + "/ca.crt"), {dir + "/hosts.toml", []byte(toml), ""}},
 	}
 }
 
-// systemStep is for the store of the operating system, which is known by its
+// system is for the store of the operating system, which is known by its
 // folder.
-func systemStep(host, source string, ca []byte, root string) (trustStep, error) {
-	name := "regctl-" + strings.NewReplacer(":", "-", "[", "", "]", "").Replace(host) + ".crt"
+func (t trusted) system() (trustStep, error) {
+	name := "regctl-" + strings.NewReplacer(":", "-", "[", "", "]", "").Replace(t.host) + ".crt"
 	const note = "docker and containerd must be restarted"
+	var program []string
+	switch t.goos {
+	case "darwin":
+		program = []string{"security", "add-trusted-cert", "-d", "-r", "trustRoot", "-k", "/Library/Keychains/System.keychain"}
+	case "windows":
+		program = []string{"certutil", "-addstore", "-f", "Root"}
+	}
+	if program != nil {
+		if t.source == "" {
+			return trustStep{}, usagef("here --for os needs a FILE: copy ca.crt from the registry")
+		}
+		return trustStep{note: note, run: append(program, t.source)}, nil
+	}
 	for _, known := range []struct {
 		folder string
 		run    []string
@@ -201,20 +258,10 @@ func systemStep(host, source string, ca []byte, root string) (trustStep, error) 
 		{"/etc/pki/ca-trust/source/anchors", []string{"update-ca-trust", "extract"}},          // Fedora, RHEL.
 		{"/etc/ca-certificates/trust-source/anchors", []string{"update-ca-trust", "extract"}}, // Arch.
 		{"/etc/pki/trust/anchors", []string{"update-ca-certificates"}},                        // SUSE.
-		{"/Library/Keychains", []string{"security", "add-trusted-cert", "-d", "-r", "trustRoot", "-k", "/Library/Keychains/System.keychain"}},
-		{`C:\Windows\System32`, []string{"certutil", "-addstore", "-f", "Root"}},
 	} {
-		info, err := os.Stat(filepath.Join(root, known.folder))
-		if err != nil || !info.IsDir() {
-			continue
+		if info, err := os.Stat(filepath.Join(t.root, known.folder)); err == nil && info.IsDir() {
+			return trustStep{note: note, files: []trustFile{t.file(known.folder + "/" + name)}, run: known.run}, nil
 		}
-		if len(known.run) > 2 { // These take the file itself.
-			if source == "" {
-				return trustStep{}, usagef("here --for os needs a FILE; save the CA first: regctl cert show")
-			}
-			return trustStep{note: note, run: append(known.run, source)}, nil
-		}
-		return trustStep{note: note, files: []trustFile{{known.folder + "/" + name, ca, source}}, run: known.run}, nil
 	}
 	return trustStep{}, errors.New("--for os: this system has no folder for CAs that is known; is the package ca-certificates installed?")
 }

@@ -94,7 +94,7 @@ func runServe(ctx context.Context, env *Env, o *serveOptions) error {
 		return cannotServe(err)
 	}
 	env.greet(registry.Addrs(), place, own.shown(c))
-	own.greet(ctx, registry.Addrs())
+	own.greet(registry.Addrs())
 	defer own.keep(ctx)()
 	defer env.reloading(ctx, o, registry.Reconfigure, logs.operator())()
 	return registry.Serve(ctx)

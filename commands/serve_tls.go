@@ -44,6 +44,10 @@ type ownTLS struct {
 	store string // Empty: it is in memory.
 	dir   string
 	names func(context.Context) []string
+
+	made   []string // The names it was last made for.
+	failed string   // What was last told to have failed.
+	since  time.Time
 }
 
 // newOwnTLS reads the flags. The store may be "": it is in memory then.
@@ -123,7 +127,8 @@ func (t *ownTLS) shown(c *config.Config) *config.Config {
 }
 
 func (t *ownTLS) make(ctx context.Context) (cert.Made, error) {
-	made, err := cert.Self(t.dir, t.names(ctx), t.env.Now())
+	t.made = t.names(ctx)
+	made, err := cert.Self(t.dir, t.made, t.env.Now())
 	if err == nil && t.store != "" {
 		err = inherit(t.store, t.dir)
 	}
@@ -161,8 +166,13 @@ func (t *ownTLS) keep(ctx context.Context) (stop func()) {
 
 func (t *ownTLS) renew(ctx context.Context) {
 	made, err := t.make(ctx)
+	if err == nil {
+		t.failed = ""
+	}
 	switch {
+	case err != nil && t.failed == err.Error() && t.env.Now().Sub(t.since) < 24*time.Hour: // It is known.
 	case err != nil:
+		t.failed, t.since = err.Error(), t.env.Now()
 		t.log.LogAttrs(ctx, slog.LevelError, "the certificate may have to be renewed, and cannot", slog.Any("error", err))
 	case made.RenewedCA:
 		t.log.LogAttrs(ctx, slog.LevelWarn, "the CA has a new certificate of the same key; copy it to clients before the old one ends", slog.String("file", made.CA))
@@ -172,12 +182,12 @@ func (t *ownTLS) renew(ctx context.Context) {
 }
 
 // greet says what clients need to trust the server at addrs.
-func (t *ownTLS) greet(ctx context.Context, addrs []net.Addr) {
+func (t *ownTLS) greet(addrs []net.Addr) {
 	if t == nil {
 		return
 	}
 	ca := filepath.Join(t.dir, "ca.crt")
-	host := t.hostFor(ctx, addrs)
+	host := t.hostFor(addrs)
 	t.env.say("copy %s to %s on each client", t.env.tilde(ca), dockerFile(host))
 	if print, err := fingerprintOf(ca); err == nil {
 		t.env.say("or, there: regctl cert trust %s --fingerprint %s --write", host, print)
@@ -186,13 +196,13 @@ func (t *ownTLS) greet(ctx context.Context, addrs []net.Addr) {
 
 // hostFor is what clients call the server: HOST:PORT, without a port if it is
 // that of HTTPS.
-func (t *ownTLS) hostFor(ctx context.Context, addrs []net.Addr) string {
+func (t *ownTLS) hostFor(addrs []net.Addr) string {
 	at, open := reachable(addrs)
 	host, port, err := net.SplitHostPort(at)
 	if err != nil { // A socket.
 		return at
 	}
-	names := t.names(ctx)
+	names := t.made
 	switch {
 	case !open:
 		host = "localhost"

@@ -117,7 +117,7 @@ func TestOwnTLSGreeting(t *testing.T) {
 			t.Fatal(err)
 		}
 		env.stderr.Reset()
-		own.greet(t.Context(), []net.Addr{addr})
+		own.greet([]net.Addr{addr})
 		want := "copy ~/" + name + "/.regctl/tls/ca.crt to /etc/docker/certs.d/" + tt.host + "/ca.crt on each client\n" +
 			"or, there: regctl cert trust " + tt.host + " --fingerprint sha256:X --write\n"
 		if got := regexp.MustCompile(`sha256:[0-9a-f]{64}`).ReplaceAllString(env.stderr.String(), "sha256:X"); got != want {
@@ -153,11 +153,22 @@ func TestOwnTLSRenewalFails(t *testing.T) {
 	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "ca.crt: the file is empty") {
 		t.Errorf("log: %s", &log)
 	}
+	log.Reset()
+	own.renew(t.Context())
+	if log.Len() > 0 {
+		t.Errorf("told again at once: %s", &log)
+	}
+	tomorrow := env.Now().Add(24 * time.Hour)
+	env.Now = func() time.Time { return tomorrow }
+	own.renew(t.Context())
+	if !strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("log: %s", &log)
+	}
 	var none *ownTLS
 	if none.certifier(t.Context()) != nil {
 		t.Error("a certificate is made that nobody asked for")
 	}
-	none.greet(t.Context(), nil)
+	none.greet(nil)
 	none.keep(t.Context())()
 	if env.stderr.Len() > 0 {
 		t.Error(env.stderr)
