@@ -51,7 +51,7 @@ func Edit(path string, change func(*File) error) error {
 func followed(path string) (string, error) {
 	to, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(path); err == nil {
+		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			return "", fmt.Errorf("%s is a link to what is not there", path)
 		}
 		return path, nil

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	hashes "hash"
 	"log/slog"
@@ -23,8 +24,9 @@ const (
 	rememberFor = time.Minute
 	// rememberMost is how many are remembered.
 	rememberMost = 4096
-	// waitMost is how many checks may wait for their turn.
-	waitMost = 256
+	// waitMost is how many checks may wait for their turn: some three seconds
+	// of checks at [DefaultCost].
+	waitMost = 64
 	// longest is how long a password may be that is checked at all. For
 	// SHA-crypt the time grows with the square of the length.
 	longest = 512
@@ -108,25 +110,40 @@ func (h *Htpasswd) Verify(ctx context.Context, user, password string) error {
 	users = h.source.users(h.now(), true)
 	known := users.hashes[user] // If there is none: a kind that nothing matches.
 	sum := h.sum(known, user, password)
-	done := h.flight.DoChan(string(sum[:]), func() (any, error) {
-		return nil, h.verify(users, known, sum, password)
-	})
-	select {
-	case r := <-done:
-		return r.Err
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		done := h.flight.DoChan(string(sum[:]), func() (any, error) {
+			return nil, h.verify(ctx, users, known, sum, password)
+		})
+		select {
+		case r := <-done:
+			if errors.Is(r.Err, errAbandoned) && ctx.Err() == nil {
+				continue // Another one has gone away, who had asked the same.
+			}
+			return r.Err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
+// errAbandoned says that who asked for a check has gone before it began.
+var errAbandoned = errors.New("nobody waits for the check")
+
 // verify checks a password when it is its turn.
-func (h *Htpasswd) verify(users *users, known hash, sum [sha256.Size]byte, password string) error {
+func (h *Htpasswd) verify(ctx context.Context, users *users, known hash, sum [sha256.Size]byte, password string) error {
 	defer h.asked.Add(-1)
 	if h.asked.Add(1) > int64(cap(h.turns)+waitMost) {
 		return ErrBusy
 	}
-	h.turns <- struct{}{}
+	select {
+	case h.turns <- struct{}{}:
+	case <-ctx.Done():
+		return errAbandoned
+	}
 	defer func() { <-h.turns }()
+	if ctx.Err() != nil {
+		return errAbandoned
+	}
 	if h.remembers(sum) { // Somebody was a moment faster.
 		return nil
 	}

@@ -395,6 +395,46 @@ func TestBoundedChecks(t *testing.T) {
 	}
 }
 
+// TestAbandonedChecks are not made, but for others who ask the same.
+func TestAbandonedChecks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "alice:"+secret4)
+	hold := make(chan struct{})
+	w.check = func(h hash, password string) bool {
+		w.checks.Add(1)
+		<-hold
+		return h.matches(password)
+	}
+	var done sync.WaitGroup
+	verify := func(ctx context.Context, password string, want error) {
+		done.Go(func() {
+			if err := w.Verify(ctx, "alice", password); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", password, err, want)
+			}
+		})
+	}
+	until := func(asked int64) {
+		for w.asked.Load() != asked {
+			runtime.Gosched()
+		}
+	}
+	verify(t.Context(), "guess 1", ErrDenied)
+	verify(t.Context(), "guess 2", ErrDenied)
+	until(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	verify(ctx, "guess 3", context.Canceled)
+	verify(ctx, "secret", context.Canceled)
+	until(4)
+	verify(t.Context(), "secret", nil) // Perhaps together with the other one.
+	cancel()
+	until(3)
+	close(hold)
+	done.Wait()
+	if n := w.checks.Load(); n != 3 {
+		t.Errorf("%d checks, want 3", n)
+	}
+}
+
 // TestBoundedMemory: what bcrypt does not look at makes many right passwords.
 func TestBoundedMemory(t *testing.T) {
 	t.Parallel()
