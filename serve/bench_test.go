@@ -7,18 +7,22 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // BenchmarkGetManifest asks for a manifest by tag over kept-alive loopback
 // connections, the client's work included.
 func BenchmarkGetManifest(b *testing.B) {
-	for name, access := range map[string]*slog.Logger{
-		"quiet": nil, "logged": slog.New(slog.NewJSONHandler(io.Discard, nil)), //nolint:sloglint // To write the line is what is measured.
+	for name, o := range map[string]func() Options{
+		"quiet":   func() Options { return Options{} },
+		"logged":  func() Options { return Options{Access: slog.New(slog.NewJSONHandler(io.Discard, nil))} }, //nolint:sloglint // To write the line is what is measured.
+		"counted": func() Options { return Options{Metrics: NewMetrics()} },
 	} {
 		b.Run(name, func(b *testing.B) {
-			s := newServer(b, nil, Options{Access: access})
+			s := newServer(b, nil, o())
 			benchmarkGet(b, s.addr, "/v2/app/manifests/v1")
 		})
 	}
@@ -60,4 +64,16 @@ func benchmarkGet(b *testing.B, addr, path string, headers ...string) {
 			}
 		}
 	})
+}
+
+// BenchmarkMetrics is what it costs to count a request, without the rest of it.
+func BenchmarkMetrics(b *testing.B) {
+	m := NewMetrics()
+	q := &request{Request: httptest.NewRequest("GET", "/v2/app/manifests/v1", nil), target: target{form: formManifest}, body: &body{}}
+	w := &response{now: time.Now, status: 200, bytes: 1234}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.begin(q)
+		m.end(q, w, time.Time{})
+	}
 }

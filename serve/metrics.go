@@ -81,6 +81,8 @@ func routeName(f form) string {
 	switch f {
 	case formNone:
 		return "none"
+	case formRoot:
+		return "root"
 	case formPing:
 		return "base"
 	case formCatalog:

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 
 	"github.com/regctl/regctl/serve/config"
@@ -16,6 +17,9 @@ func (a *Assembly) watch(ctx context.Context, p Parts, b storage.Backend, encryp
 	at := clock{p.Now, p.After}
 	a.health = newHealth(c.Health, driverOf(p), func(ctx context.Context) error { return lookAt(ctx, b) }, realOutside(), at, p.Log)
 	a.inBackground(ctx, a.health.run)
+	if c.Storage.ReadOnly {
+		p.Log.LogAttrs(ctx, slog.LevelWarn, "the registry is read-only, as storage.maintenance.readonly says: it takes no pushes, and collects only if asked to")
+	}
 	if c.HTTP.Debug.Addr == "" {
 		return nil
 	}
