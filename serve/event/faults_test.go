@@ -233,22 +233,20 @@ type history struct {
 	want    []string
 }
 
-// live begins a life, with what the last one left on disk.
-func (h *history) live() {
+// reopen opens what the last process left on disk, which had no say in it.
+func (h *history) reopen() {
 	from := h.dir
 	h.dir = h.t.TempDir()
-	if from != "" { // A process that is killed has no say in what is on disk.
-		for _, name := range []string{"state.db", "state.db-wal"} {
-			raw, err := os.ReadFile(filepath.Join(from, name))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err == nil {
-				err = os.WriteFile(filepath.Join(h.dir, name), raw, 0o600)
-			}
-			if err != nil {
-				h.t.Fatal(err)
-			}
+	for _, name := range []string{"state.db", "state.db-wal"} {
+		raw, err := os.ReadFile(filepath.Join(from, name))
+		if from == "" || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(h.dir, name), raw, 0o600)
+		}
+		if err != nil {
+			h.t.Fatal(err)
 		}
 	}
 	st, err := state.Open(h.t.Context(), filepath.Join(h.dir, "state.db"), nil)
@@ -256,6 +254,12 @@ func (h *history) live() {
 		h.t.Fatal(err)
 	}
 	h.box = &mortal{State: st}
+	h.t.Cleanup(func() { _ = st.Close() })
+}
+
+// live begins a life, with what the last one left on disk.
+func (h *history) live() {
+	h.reopen()
 	s := open(h.t, h.backend)
 	h.layout = s
 	var faults []ocitest.Fault
@@ -288,12 +292,11 @@ func (h *history) die(suddenly bool) {
 		h.box.kill()
 	}
 	h.stop()
-	if !suddenly {
-		if err := h.box.Close(); err != nil {
-			h.t.Fatal(err)
-		}
-	} else {
-		h.t.Cleanup(func() { _ = h.box.Close() })
+	if suddenly {
+		return
+	}
+	if err := h.box.Close(); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
