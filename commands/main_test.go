@@ -65,9 +65,9 @@ func newTestEnv(transport http.RoundTripper, environ ...string) testEnv {
 	}, &stdout, &stderr}
 }
 
-// soon is a wait that is over, but for what a server does each minute.
+// soon is a wait that is over, but for what a server does again and again.
 func soon(d time.Duration) <-chan time.Time {
-	if d >= time.Minute {
+	if d >= time.Minute || d == reloadEvery {
 		return nil
 	}
 	return atOnce()

@@ -37,6 +37,9 @@ The store is --data, else $REGCTL_DATA, else storage.filesystem.rootdirectory,
 else /var/lib/registry if a registry is there, else ~/.local/share/regctl. The
 config file is the argument, else $REGISTRY_CONFIGURATION_PATH.
 
+A config file that changes takes effect within seconds, on SIGHUP at once; what
+needs a restart is named in the log.
+
 The first SIGINT or SIGTERM lets requests finish, the second one does not.`
 
 const serveExamples = `  regctl serve                                      for this machine
