@@ -176,7 +176,7 @@ func readEvents(ctx context.Context, p UpkeepParts, locked *file.Locked) (Events
 	}
 	for _, c := range counts {
 		l.found.Endpoints = append(l.found.Endpoints, event.Stats{
-			Endpoint: c.Endpoint, Pending: int64(c.Pending + c.Announced), Dead: int64(c.Dead),
+			Endpoint: c.Endpoint, Pending: int64(c.Pending), Dead: int64(c.Dead),
 		})
 	}
 	return l, nil

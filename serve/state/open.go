@@ -60,6 +60,7 @@ CREATE TABLE outbox (
 	body     BLOB NOT NULL
 );
 CREATE INDEX outbox_next ON outbox (endpoint, state, seq) WHERE state > 0;
+CREATE INDEX outbox_pulls ON outbox (endpoint, seq) WHERE state = 1 AND action = 'pull';
 `}
 }
 

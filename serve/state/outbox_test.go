@@ -103,7 +103,7 @@ func TestOutbox(t *testing.T) {
 	if got := tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "pull 1 2 5" {
 		t.Errorf("what happens after a restart comes: %s", got)
 	}
-	want := "[{a 4 0 0 " + start.String() + "} {b 0 1 0 0001-01-01 00:00:00 +0000 UTC}]"
+	const want = "[{a 4 0}]"
 	if c, err := s.EventCounts(t.Context()); err != nil || fmt.Sprint(c) != want {
 		t.Errorf("counts are %v, %v; want %s", c, err, want)
 	}
@@ -226,7 +226,10 @@ func TestDropEvents(t *testing.T) {
 	if got := tagsOf(t)(s.DropEvents(t.Context(), "a", 1)); got != "p1" {
 		t.Errorf("dropped %s", got)
 	}
-	if got := tagsOf(t)(s.DropEvents(t.Context(), "a", 2)); got != "p2 1" {
+	if got := tagsOf(t)(s.DropEvents(t.Context(), "a", 2)); got != "p2" {
+		t.Errorf("dropped %s", got)
+	}
+	if got := tagsOf(t)(s.DropEvents(t.Context(), "a", 1)); got != "1" {
 		t.Errorf("dropped %s", got)
 	}
 	if got := tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "2 3" {
@@ -340,5 +343,29 @@ func TestBigEvents(t *testing.T) {
 	s.Happened(announce(t, s, es)...)
 	if got := tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "1 2 3" {
 		t.Errorf("at once: %s", got)
+	}
+}
+
+// TestOutboxIsIndexed wants what is asked often not to take longer the more
+// waits.
+func TestOutboxIsIndexed(t *testing.T) {
+	t.Parallel()
+	s, _ := openNew(t)
+	for query, index := range map[string]string{
+		"SELECT body FROM outbox WHERE " + nextEvents:                                   "outbox_next",
+		"SELECT body FROM outbox WHERE " + nextPulls:                                    "outbox_pulls",
+		"SELECT max(seq) FROM outbox WHERE state > 0":                                   "outbox_next",
+		"SELECT endpoint, sum(state = 1) FROM outbox WHERE state > 0 GROUP BY endpoint": "outbox_next",
+	} {
+		var args []any
+		for range strings.Count(query, "?") {
+			args = append(args, 1)
+		}
+		var id, parent, unused int
+		var plan string
+		err := s.db.QueryRowContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...).Scan(&id, &parent, &unused, &plan)
+		if err != nil || !strings.Contains(plan, "INDEX "+index) {
+			t.Errorf("%s: %s, %v", query, plan, err)
+		}
 	}
 }

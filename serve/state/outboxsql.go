@@ -67,7 +67,7 @@ func (s *State) NextEvents(ctx context.Context, endpoint string, n int) ([]Event
 	if err := s.FlushEvents(ctx); err != nil {
 		return nil, err
 	}
-	return s.events(ctx, "endpoint = ? AND state = 1 ORDER BY seq LIMIT ?", endpoint, n)
+	return s.events(ctx, nextEvents, endpoint, n)
 }
 
 // AnnouncedEvents returns up to n events of which it is not known whether they
@@ -85,7 +85,7 @@ func (s *State) DeadEvents(ctx context.Context, endpoint string, after int64, n 
 	if s == nil {
 		return nil, nil
 	}
-	return s.events(ctx, "id > ? AND state = 2 AND (? = '' OR endpoint = ?) ORDER BY id LIMIT ?", after, endpoint, endpoint, n)
+	return s.events(ctx, "id > ? AND state = 2 AND state > 0 AND (? = '' OR endpoint = ?) ORDER BY id LIMIT ?", after, endpoint, endpoint, n)
 }
 
 // GiveUpEvents keeps events only to be looked at.
@@ -113,7 +113,7 @@ func (s *State) ReviveEvents(ctx context.Context, endpoint string) (n int64, err
 		s.outbox.queue.Lock()
 		defer s.outbox.queue.Unlock()
 		done, err := tx.ExecContext(context.WithoutCancel(ctx), `UPDATE outbox SET state = 1, seq = ? + r.n
-			FROM (SELECT id AS dead, row_number() OVER (ORDER BY seq) AS n FROM outbox WHERE endpoint = ? AND state = 2) AS r WHERE id = r.dead`,
+			FROM (SELECT id AS dead, row_number() OVER (ORDER BY seq) AS n FROM outbox WHERE endpoint = ? AND state = 2 AND state > 0) AS r WHERE id = r.dead`,
 			s.outbox.seq, endpoint)
 		if err != nil {
 			return err
@@ -146,18 +146,21 @@ func (s *State) PurgeEvents(ctx context.Context, before time.Time) error {
 		return nil
 	}
 	return s.relaxed(ctx, "purge", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(context.WithoutCancel(ctx), "DELETE FROM outbox WHERE state = 2 AND at < ?", nanos(before))
+		_, err := tx.ExecContext(context.WithoutCancel(ctx), "DELETE FROM outbox WHERE state = 2 AND state > 0 AND at < ?", nanos(before))
 		return err
 	})
 }
 
-// DropEvents forgets the n oldest events that an endpoint is to be told, pulls
-// before all others, and returns them.
+// DropEvents forgets up to n of the oldest events that an endpoint is to be told,
+// and returns them: pulls while there are any.
 func (s *State) DropEvents(ctx context.Context, endpoint string, n int) ([]Event, error) {
 	if s == nil {
 		return nil, nil
 	}
-	es, err := s.events(ctx, "endpoint = ? AND state = 1 ORDER BY action <> 'pull', seq LIMIT ?", endpoint, n)
+	es, err := s.events(ctx, nextPulls, endpoint, n)
+	if err == nil && len(es) == 0 {
+		es, err = s.events(ctx, nextEvents, endpoint, n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +169,13 @@ func (s *State) DropEvents(ctx context.Context, endpoint string, n int) ([]Event
 	}
 	return es, s.FlushEvents(ctx)
 }
+
+// SQLite takes an index for some rows only if the condition of that index is
+// there, word for word.
+const (
+	nextEvents = "endpoint = ? AND state = 1 AND state > 0 ORDER BY seq LIMIT ?"
+	nextPulls  = "endpoint = ? AND state = 1 AND action = 'pull' ORDER BY seq LIMIT ?"
+)
 
 const (
 	eventColumns = "id, at, endpoint, action, repo, tag, digest, kind, body"
@@ -202,14 +212,12 @@ func (s *State) events(ctx context.Context, where string, args ...any) ([]Event,
 // EventCount is how much there is for one endpoint.
 type EventCount struct {
 	Endpoint string
-	// Pending are to be delivered, Announced may be, Dead were given up.
-	Pending, Announced, Dead int
-	// Oldest of those that are pending; zero: there are none.
-	Oldest time.Time
+	// Pending are to be delivered, Dead were given up.
+	Pending, Dead int
 }
 
 // EventCounts returns how much there is for each endpoint, by name. Those with
-// nothing are not in it, and what is only marked is not counted.
+// nothing are not in it, and what is only announced or marked is not counted.
 func (s *State) EventCounts(ctx context.Context) ([]EventCount, error) {
 	if s == nil {
 		return nil, nil
@@ -218,8 +226,7 @@ func (s *State) EventCounts(ctx context.Context) ([]EventCount, error) {
 	if db == nil || err != nil {
 		return nil, err
 	}
-	rows, err := db.QueryContext(ctx, `SELECT endpoint, sum(state = 1), sum(state = 0), sum(state = 2),
-		coalesce(min(CASE WHEN state = 1 THEN at END), 0) FROM outbox GROUP BY endpoint ORDER BY endpoint`)
+	rows, err := db.QueryContext(ctx, "SELECT endpoint, sum(state = 1), sum(state = 2) FROM outbox WHERE state > 0 GROUP BY endpoint ORDER BY endpoint")
 	if err != nil {
 		return nil, s.failed("read", err)
 	}
@@ -227,12 +234,8 @@ func (s *State) EventCounts(ctx context.Context) ([]EventCount, error) {
 	var all []EventCount
 	for rows.Next() {
 		var c EventCount
-		var oldest int64
-		if err := rows.Scan(&c.Endpoint, &c.Pending, &c.Announced, &c.Dead, &oldest); err != nil {
+		if err := rows.Scan(&c.Endpoint, &c.Pending, &c.Dead); err != nil {
 			return nil, s.failed("read", err)
-		}
-		if oldest != 0 {
-			c.Oldest = time.Unix(0, oldest).UTC()
 		}
 		all = append(all, c)
 	}
