@@ -253,6 +253,7 @@ func checkLines(t *testing.T, root *cobra.Command, indent, text string) (about [
 			if !ok || strings.Contains(before, "systemctl ") || strings.Contains(before, "ln -s") { // The file, or its unit.
 				continue
 			}
+			part, _, _ = strings.Cut(part, ", or ") // In talk, something else to try.
 			args, err := doubleDashes(root, strings.Fields(part))
 			if err != nil {
 				t.Errorf("%q: %v", line, err)
