@@ -57,7 +57,7 @@ type Parts struct {
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
 
-	// Client posts notifications. Nil: one with the defaults of net/http.
+	// Client posts notifications and asks what health.http names. Nil: one with the defaults of net/http.
 	Client *http.Client
 
 	// Waiting is told if another process has the store, with an error that

@@ -15,7 +15,11 @@ import (
 func (a *Assembly) watch(ctx context.Context, p Parts, b storage.Backend, encrypted *tls.Config) error {
 	c := p.Config
 	at := clock{p.Now, p.After}
-	a.health = newHealth(c.Health, driverOf(p), func(ctx context.Context) error { return lookAt(ctx, b) }, realOutside(), at, p.Log)
+	o := realOutside()
+	if p.Client != nil {
+		o.client = p.Client
+	}
+	a.health = newHealth(c.Health, driverOf(p), func(ctx context.Context) error { return lookAt(ctx, b) }, o, at, p.Log)
 	a.inBackground(ctx, a.health.run)
 	if c.Storage.ReadOnly {
 		p.Log.LogAttrs(ctx, slog.LevelWarn, "the registry is read-only, as storage.maintenance.readonly says: it takes no pushes, and collects only if asked to")
