@@ -120,7 +120,7 @@ docker tag hello-world yourdomain.com:5000/hello-world`)
 		m.run(t, `cp certs/domain.crt /etc/docker/certs.d/yourdomain.com:5000/ca.crt
 docker push yourdomain.com:5000/hello-world; docker pull yourdomain.com:5000/hello-world`)
 	}},
-	{"S25 S36 S37 S38 S51 S57", "nginx with limit_except", articleANginx},
+	{"S25 S37 S38 S51 S57", "nginx with limit_except", articleANginx},
 	{"S5 S7 S9 S11 S12 S17 S18", "config.yml and compose", articleAConfig},
 	{"S10", "deletes and garbage-collect", articleACollect},
 }
@@ -287,6 +287,15 @@ systemctl restart docker`)
 		m.run(t, "docker push 192.168.211.15:5000/centos:latest")
 		m.says(t, list+"_catalog", `{"repositories":["centos"]}`)
 		m.says(t, list+"centos/tags/list", `{"name":"centos","tags":["latest"]}`)
+	}},
+	{"S64", "containerd beside docker", func(t *testing.T, m *machine) {
+		peer(t, "ctr")
+		ctr := "ctr --address /run/docker/containerd/containerd.sock "
+		m.fails(t, ctr+"images pull --tlscacert /certs/server-crt.pem 192.168.211.15:5000/centos:latest", "401")
+		m.run(t, ctr+`images pull --tlscacert /certs/server-crt.pem --user testuser:testpassword 192.168.211.15:5000/centos:latest
+`+ctr+`images tag 192.168.211.15:5000/centos:latest 192.168.211.15:5000/containerd/centos:1
+`+ctr+`images push --tlscacert /certs/server-crt.pem --user testuser:testpassword 192.168.211.15:5000/containerd/centos:1
+docker pull 192.168.211.15:5000/containerd/centos:1`)
 	}},
 }
 

@@ -91,6 +91,9 @@ func startMachine(tb testing.TB, addrs ...string) *machine {
 	}
 	args := append([]string{"--mount", "--net", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", machineSetup, "sh", dir, host}, addrs...)
 	cmd := exec.Command(unshare, args...)
+	// unshare waits for its child and passes over SIGTERM meanwhile. The child,
+	// and with it all that runs on the machine, dies with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	ready := make(chan struct{})
 	cmd.Stdout = &signalWriter{said: ready}
 	s := launch(tb, cmd, func(string) {})
@@ -109,9 +112,6 @@ func startMachine(tb testing.TB, addrs ...string) *machine {
 	if m.init, err = strconv.Atoi(strings.TrimSpace(string(children))); err != nil {
 		tb.Fatal(err)
 	}
-	// unshare waits for its child, and dies of SIGKILL only; the child, and
-	// with it all that runs on the machine, dies with it.
-	tb.Cleanup(func() { _ = s.stop(syscall.SIGKILL) })
 	m.write(tb, "/usr/local/bin/systemctl", 0o755, systemctl)
 	m.write(tb, "/usr/local/bin/service", 0o755, service)
 	return m
