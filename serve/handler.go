@@ -205,7 +205,7 @@ func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Cal
 		slog.Int64("bytes", w.bytes),
 		slog.Duration("duration", h.o.Now().Sub(start)),
 		slog.String("client", c.Addr),
-		slog.String("host", clip(q.Host, 255)),
+		slog.String("host", clip(c.Host, 255)),
 		slog.String("agent", c.UserAgent),
 		slog.String("request", c.RequestID))
 	if q.kind != kindNone && q.repo != "" {

@@ -4,11 +4,16 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -292,6 +297,7 @@ func TestMetricsOfAWholeRegistry(t *testing.T) {
 			t.Errorf("no %s among %v", name, slices.Sorted(maps.Keys(all)))
 		}
 	}
+	namedInReadme(t, all)
 	debugAt := a.Debug().String()
 	stop()
 	if err := <-done; err != nil {
@@ -300,6 +306,47 @@ func TestMetricsOfAWholeRegistry(t *testing.T) {
 	if _, err := http.Get("http://" + debugAt + "/debug/health"); err == nil {
 		t.Error("the debug address answers after the end")
 	}
+}
+
+// namedInReadme wants what the README tells people to watch.
+func namedInReadme(t *testing.T, all map[string]*dto.MetricFamily) {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`\b(registry|regctl)_[a-z_]+[a-z]\b`).FindAllString(string(text), -1)
+	if len(names) < 8 {
+		t.Errorf("found only %v", names)
+	}
+	for _, name := range names {
+		if elsewhere := name == "regctl_certificate_expiry_timestamp_seconds" || name == "regctl_gc_last_run_timestamp_seconds"; all[name] == nil && !elsewhere {
+			t.Errorf("the README tells of %s", name)
+		}
+	}
+}
+
+// Until when the certificate is valid is told, if there is one.
+func TestMetricsTellTheCertificate(t *testing.T) {
+	t.Parallel()
+	end := time.Unix(2e9, 0)
+	for _, test := range []struct {
+		c    *tls.Config
+		want map[string]float64
+	}{
+		{nil, map[string]float64{}},
+		{&tls.Config{}, map[string]float64{}},
+		{certified(nil, errors.New("no")), map[string]float64{}},
+		{certified(&tls.Certificate{Leaf: &x509.Certificate{NotAfter: end}}, nil), map[string]float64{"": 2e9}},
+	} {
+		m := NewMetrics()
+		m.registry.MustRegister(&sources{metrics: m, live: &live{}, tls: test.c})
+		wantValues(t, scrape(t, m.Handler(), "/"), "regctl_certificate_expiry_timestamp_seconds", test.want)
+	}
+}
+
+func certified(c *tls.Certificate, err error) *tls.Config {
+	return &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c, err }}
 }
 
 // get asks another address than that of the registry.
