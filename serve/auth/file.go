@@ -90,17 +90,20 @@ func ReadFile(path string) (*File, error) {
 
 // readAll reads the file at path and tells what it was when it was read.
 func readAll(path string) ([]byte, os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() { // To open a pipe would wait for who writes to it.
+		return nil, nil, fmt.Errorf("%s is not a file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	if info, err = f.Stat(); err != nil { // It may have been replaced.
 		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a file", path)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, mostBytes+1))
 	if err == nil && len(raw) > mostBytes {
