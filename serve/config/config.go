@@ -44,6 +44,7 @@ type Config struct {
 	GC         GC
 
 	purging  purging
+	hostCut  string            // What does not count of the path in http.host.
 	loglevel string            // What was said before there was log.level, which wins.
 	said     map[string]string // Where each value was said, by its name in lower case.
 	idle     []Setting         // What was said and has no effect.

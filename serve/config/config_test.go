@@ -131,6 +131,9 @@ gc: {schedule: "30 3 * * *", untagged: true, older: 2h, uploads: 2d, undo: 1w}
 	if c.HTTP.LocationHost() != "https://reg.example.com" {
 		t.Error(c.HTTP.LocationHost())
 	}
+	if c := mustParse(t, "http: {host: 'https://x:5/a/b/'}"); c.HTTP.LocationHost() != "https://x:5/a/b" {
+		t.Error(c.HTTP.LocationHost())
+	}
 	if c := mustParse(t, "http: {host: 'https://x', relativeurls: true}"); c.HTTP.LocationHost() != "" {
 		t.Error(c.HTTP.LocationHost())
 	}
@@ -296,6 +299,7 @@ func TestWarnings(t *testing.T) {
 		{"", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED=true", "REGISTRY_HEALTHY_STORAGEDRIVER_ENABLED: unknown variable"},
 		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},
 		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: unfinished uploads go when regctl gc runs"},
+		{"http: {host: 'https://x/a/b'}", "", "http.host: as with registry:2, b at its end does not count; write b/ if it is to"},
 		{"redis: {addr: x}", "", "redis: has no effect"},
 	}
 	for _, tt := range tests {

@@ -67,7 +67,11 @@ func setHost(c *Config, n node) error {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("%q is not of the form https://HOST", hideURL(v))
 	}
-	c.HTTP.Host = strings.TrimRight(v, "/")
+	// As in registry:2, of a path only what is before its last slash counts.
+	path := u.EscapedPath()
+	kept := path[:strings.LastIndexByte(path, '/')+1]
+	c.hostCut = path[len(kept):]
+	c.HTTP.Host = u.Scheme + "://" + u.Host + strings.TrimRight(kept, "/")
 	return nil
 }
 
@@ -161,6 +165,9 @@ func (p *parser) checkHTTP(c *Config) {
 	}
 	if h.Debug.Path == "" {
 		h.Debug.Path = "/metrics"
+	}
+	if c.hostCut != "" {
+		p.warnf(p.at["http.host"], "http.host: as with registry:2, %[1]s at its end does not count; write %[1]s/ if it is to", c.hostCut)
 	}
 	if h.Debug.Prometheus && h.Debug.Addr == "" {
 		p.warnf(p.at["http.debug.prometheus.enabled"], "http.debug.prometheus: metrics are served at http.debug.addr, and that is not said")
