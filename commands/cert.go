@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -105,6 +106,10 @@ func runCertMake(ctx context.Context, env *Env, o *certMakeOptions) error {
 
 // tellMade says what there is now, and writes the name of the certificate.
 func (e *Env) tellMade(made cert.Made) error {
+	if made.Kept != nil {
+		return fmt.Errorf("the certificate for %s, which is good until %s, cannot be renewed: %w",
+			strings.Join(made.Names, ", "), made.Until.UTC().Format(time.DateOnly), made.Kept)
+	}
 	switch {
 	case made.NewCA:
 		e.say("made a CA, %s: clients must trust it: regctl cert trust %s --host HOST:PORT", made.CA, made.CA)

@@ -112,6 +112,9 @@ func (t *ownTLS) certifier(ctx context.Context) func() (config.TLS, error) {
 	}
 	return func() (config.TLS, error) {
 		made, err := t.make(ctx)
+		if made.Kept != nil {
+			t.env.say("warning: the certificate is to be renewed, and cannot: %v", made.Kept)
+		}
 		return config.TLS{Certificate: made.Certificate, Key: made.Key}, err
 	}
 }
@@ -167,13 +170,16 @@ func (t *ownTLS) keep(ctx context.Context) (stop func()) {
 func (t *ownTLS) renew(ctx context.Context) {
 	made, err := t.make(ctx)
 	if err == nil {
+		err = made.Kept
+	}
+	if err == nil {
 		t.failed = ""
 	}
 	switch {
 	case err != nil && t.failed == err.Error() && t.env.Now().Sub(t.since) < 24*time.Hour: // It is known.
 	case err != nil:
 		t.failed, t.since = err.Error(), t.env.Now()
-		t.log.LogAttrs(ctx, slog.LevelError, "the certificate may have to be renewed, and cannot", slog.Any("error", err))
+		t.log.LogAttrs(ctx, slog.LevelError, "the certificate is to be renewed, and cannot", slog.Any("error", err))
 	case made.RenewedCA:
 		t.log.LogAttrs(ctx, slog.LevelWarn, "the CA has a new certificate of the same key; copy it to clients before the old one ends", slog.String("file", made.CA))
 	case made.NewLeaf:

@@ -175,6 +175,34 @@ func TestOwnTLSRenewalFails(t *testing.T) {
 	}
 }
 
+// TestOwnTLSKept: a certificate that is good serves on, though it is to be
+// renewed and cannot.
+func TestOwnTLSKept(t *testing.T) {
+	t.Parallel()
+	env := newTestEnv(nil)
+	store := t.TempDir()
+	own, err := newOwnTLS(env.Env, &ownTLSOptions{TLS: "self"}, &config.Config{}, store, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := own.certifier(t.Context())()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(store, ".regctl/tls/ca.key")); err != nil {
+		t.Fatal(err)
+	}
+	later := env.Now().Add(300 * 24 * time.Hour)
+	env.Now = func() time.Time { return later }
+	again, err := own.certifier(t.Context())()
+	if err != nil || again.Certificate != first.Certificate || again.Key != first.Key {
+		t.Errorf("%v, %+v, was %+v", err, again, first)
+	}
+	if got := env.stderr.String(); !strings.HasPrefix(got, "warning: the certificate is to be renewed, and cannot: ") {
+		t.Errorf("said %q", got)
+	}
+}
+
 // TestServeWarnsOfTLS: what clients refuse is told at the start.
 func TestServeWarnsOfTLS(t *testing.T) {
 	t.Parallel()

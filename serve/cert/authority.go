@@ -90,6 +90,10 @@ func renewAuthority(file string, a *authority, now time.Time, made *Made) (*auth
 		return nil, err
 	}
 	if err := replace(file, encodeChain(renewed), 0o644); err != nil {
+		if now.Before(ca.NotAfter) {
+			made.Kept = err
+			return a, nil
+		}
 		return nil, err
 	}
 	made.RenewedCA = true

@@ -64,6 +64,7 @@ type Made struct {
 	NewCA     bool      // Clients do not know this CA yet.
 	RenewedCA bool      // The CA has a new certificate, of the same key; copy it before the old one ends.
 	NewLeaf   bool      // The certificate has just been made.
+	Kept      error     // Nil, or why the certificate stays, which is good, though it is to be renewed.
 	Names     []string  // What the certificate is for.
 	Until     time.Time // The certificate ends.
 	Renew     time.Time // It is to be renewed: call Self again.

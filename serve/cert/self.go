@@ -27,8 +27,9 @@ func (e *ForeignError) Error() string {
 // CA, so that clients go on to trust it. With a clock that is before the life of
 // the CA nothing is renewed.
 //
-// ca.key may be missing, for it may be kept elsewhere, until something is to be
-// signed. A CA of another making is used if it is there.
+// If a certificate that is still good cannot be renewed it stays, and Made.Kept
+// says why: ca.key may be kept elsewhere until then. A CA of another making is
+// used if it is there.
 // Errors: [*ForeignError]; what is wrong with a name or a file.
 func Self(dir string, names []string, now time.Time) (Made, error) {
 	made, err := self(dir, names, false, now)
@@ -79,17 +80,25 @@ func self(dir string, wanted []string, always bool, now time.Time) (Made, error)
 	if old != nil && !signedBy(old[0], ca.cert()) {
 		return Made{}, &ForeignError{made.Certificate}
 	}
-	if old != nil && !always && !due(old[0], ca.cert(), n, now) && fitsFile(old[0], made.Key) {
-		made.Names, made.Until, made.Renew = NamesOf(old[0]), old[0].NotAfter, renewal(old[0])
-		return made, nil
+	usable := old != nil && !always && fitsFile(old[0], made.Key)
+	if usable && !due(old[0], ca.cert(), n, now) {
+		return made.of(old[0]), nil
 	}
 	leaf, err := newLeaf(ca, n, now, made)
-	if err != nil {
-		return Made{}, err
+	switch {
+	case err == nil:
+		made.NewLeaf = true
+		return made.of(leaf), nil
+	case usable && now.Before(old[0].NotAfter):
+		made.Kept = err
+		return made.of(old[0]), nil
 	}
-	made.NewLeaf = true
-	made.Names, made.Until, made.Renew = NamesOf(leaf), leaf.NotAfter, renewal(leaf)
-	return made, nil
+	return Made{}, err
+}
+
+func (m Made) of(c *x509.Certificate) Made {
+	m.Names, m.Until, m.Renew = NamesOf(c), c.NotAfter, renewal(c)
+	return m
 }
 
 // expectCA refuses to make a CA beside a certificate of another one.

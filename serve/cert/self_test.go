@@ -276,7 +276,7 @@ func TestSelfRefuses(t *testing.T) {
 			put(t, made.CA, read(t, made.Certificate))
 			put(t, filepath.Join(filepath.Dir(made.CA), "ca.key"), read(t, made.Key))
 		}},
-		"key of the CA elsewhere": {want: "ca.key, is not there", after: 300 * dayLength, spoil: func(t *testing.T, made cert.Made) {
+		"key of the CA elsewhere": {want: "ca.key, is not there", after: 400 * dayLength, spoil: func(t *testing.T, made cert.Made) {
 			remove(t, filepath.Join(filepath.Dir(made.CA), "ca.key"))
 		}},
 		"torn certificate": {want: "server.crt: the file is empty", spoil: func(t *testing.T, made cert.Made) { put(t, made.Certificate, nil) }},
@@ -339,10 +339,24 @@ func TestRenewAlways(t *testing.T) {
 func TestSelfWithoutKey(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	self(t, dir, start, "reg.lan")
+	was := self(t, dir, start, "reg.lan")
 	remove(t, filepath.Join(dir, "ca.key"))
-	if made := self(t, dir, start.Add(dayLength), "reg.lan"); made.NewCA || made.NewLeaf {
-		t.Errorf("%+v", made)
+	before := files(t, dir)
+	for _, c := range []struct {
+		name  string
+		after time.Duration
+		kept  bool
+	}{{"reg.lan", dayLength, false}, {"reg.lan", 300 * dayLength, true}, {"new.lan", dayLength, true}} {
+		made := self(t, dir, start.Add(c.after), c.name)
+		if made.NewCA || made.NewLeaf || made.Until != was.Until || (made.Kept != nil) != c.kept {
+			t.Errorf("%s after %s: %+v", c.name, c.after, made)
+		}
+	}
+	if _, err := cert.Renew(dir, true, start); err == nil {
+		t.Error("renewed without a key")
+	}
+	if files(t, dir) != before {
+		t.Error("something has changed")
 	}
 }
 
