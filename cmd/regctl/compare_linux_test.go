@@ -8,7 +8,7 @@ func TestAnswersToDockerAsRegistry2(t *testing.T) {
 	peer(t, "docker-registry")
 	d := startDockerd(t)
 	for _, login := range []bool{false, true} {
-		compareSession(t, session{"docker", func(t *testing.T, host string) { dockerSession(t, d, host, login) }}, login)
+		compareSession(t, session{name: "docker", login: login, do: func(t *testing.T, host string) { dockerSession(t, d, host, login) }})
 	}
 }
 

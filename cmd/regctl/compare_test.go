@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -222,7 +223,7 @@ var allowed = []struct{ difference, why string }{
 	{`blob 2?3?0[0-9] Cache-Control: max-age=31536000 → max-age=31536000, immutable$`, "content of a digest never changes"},
 	{`^GET tags 200 body: `, "theirs lists tags as the file system has them, and all of them; the distribution specification wants them sorted and paged"},
 	{`^GET tags 200 (Link:  → |Content-Length: )`, "as above: theirs knows no pages of tags"},
-	{`^GET tags 200  → 400 PAGINATION_NUMBER_INVALID$`, "as above"},
+	{`^GET tags (200|404) (NAME_UNKNOWN)? ?→ 400 PAGINATION_NUMBER_INVALID$`, "as above"},
 	{`^GET blob 416 errors:  → RANGE_INVALID$`, "theirs has no JSON there, and cuts the connection"},
 	{`^PATCH upload 202  → 416 RANGE_INVALID$`, "theirs takes a chunk that does not fit where the upload is; the specification wants 416"},
 	{`^PATCH upload 202 Range: 0-1009 → 0-999$`, "so it has more than was meant"},
@@ -250,8 +251,10 @@ var allowed = []struct{ difference, why string }{
 
 // session is what is done with a registry at host.
 type session struct {
-	name string
-	do   func(t *testing.T, host string)
+	name    string
+	login   bool   // alice:secret is asked for.
+	storage string // More keys of the section storage; empty: deletes are on.
+	do      func(t *testing.T, host string)
 }
 
 func TestAnswersAsRegistry2(t *testing.T) {
@@ -260,21 +263,15 @@ func TestAnswersAsRegistry2(t *testing.T) {
 	var mu sync.Mutex
 	used := map[string]bool{}
 	t.Run("sessions", func(t *testing.T) {
-		for _, login := range []bool{false, true} {
-			for _, s := range sessions(login) {
-				name := s.name
-				if login {
-					name += "-htpasswd"
+		for _, s := range append(sessions(false), sessions(true)...) {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				for _, a := range compareSession(t, s) {
+					mu.Lock()
+					used[a] = true
+					mu.Unlock()
 				}
-				t.Run(name, func(t *testing.T) {
-					t.Parallel()
-					for _, a := range compareSession(t, s, login) {
-						mu.Lock()
-						used[a] = true
-						mu.Unlock()
-					}
-				})
-			}
+			})
 		}
 	})
 	for _, a := range allowed {
@@ -285,10 +282,10 @@ func TestAnswersAsRegistry2(t *testing.T) {
 }
 
 // compareSession returns which of the allowed differences it met.
-func compareSession(t *testing.T, s session, login bool) (used []string) {
-	r := record(t, startWithConfig(t, "docker-registry", login).addr)
+func compareSession(t *testing.T, s session) (used []string) {
+	r := record(t, startWithConfig(t, "docker-registry", s).addr)
 	s.do(t, r.addr)
-	theirs, ours := startWithConfig(t, "docker-registry", login), startWithConfig(t, "regctl", login)
+	theirs, ours := startWithConfig(t, "docker-registry", s), startWithConfig(t, "regctl", s)
 	theirUploads, ourUploads := map[string]string{}, map[string]string{}
 	if len(r.all) == 0 {
 		t.Fatal("nothing was recorded")
@@ -319,7 +316,7 @@ func compareSession(t *testing.T, s session, login bool) (used []string) {
 
 // startWithConfig starts a registry on a new directory with a config file that
 // is the same for both.
-func startWithConfig(t *testing.T, name string, login bool) *server {
+func startWithConfig(t *testing.T, name string, s session) *server {
 	t.Helper()
 	dir, addr := t.TempDir(), freeAddr(t)
 	text := fmt.Sprintf(`version: 0.1
@@ -327,10 +324,10 @@ log: {level: error}
 storage:
   filesystem: {rootdirectory: %q}
   cache: {blobdescriptor: inmemory}
-  delete: {enabled: true}
+  %s
 http: {headers: {X-Content-Type-Options: [nosniff]}, secret: one}
-`, filepath.Join(dir, "data"))
-	if login {
+`, filepath.Join(dir, "data"), cmp.Or(s.storage, "delete: {enabled: true}"))
+	if s.login {
 		hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 		if err != nil {
 			t.Fatal(err)
@@ -361,11 +358,22 @@ func creds(login bool, flag string) []string {
 }
 
 func sessions(login bool) []session {
-	return []session{
-		{"podman", func(t *testing.T, host string) { podmanSession(t, host, login) }},
-		{"skopeo", func(t *testing.T, host string) { skopeoSession(t, host, login) }},
-		{"by-hand", func(t *testing.T, host string) { handSession(t, host, login) }},
+	suffix := ""
+	if login {
+		suffix = "-htpasswd"
 	}
+	all := []session{
+		{name: "podman", do: func(t *testing.T, host string) { podmanSession(t, host, login) }},
+		{name: "skopeo", do: func(t *testing.T, host string) { skopeoSession(t, host, login) }},
+		{name: "by-hand", do: func(t *testing.T, host string) { handSession(t, host, login) }},
+		{name: "no-deletes", storage: "redirect: {disable: true}", do: func(t *testing.T, host string) { handSession(t, host, login) }},
+		{name: "read-only", storage: "maintenance: {readonly: {enabled: true}}", do: func(t *testing.T, host string) { handSession(t, host, login) }},
+	}
+	for i := range all {
+		all[i].name += suffix
+		all[i].login = login
+	}
+	return all
 }
 
 func podmanSession(t *testing.T, host string, login bool) {
