@@ -58,7 +58,7 @@ func TestNginx(t *testing.T) {
 	t.Parallel()
 	m := proxied(t)
 	m.startDocker(t, "regctl")
-	m.run(t, bigLayer+"; docker import /tmp/layer.tar docker.xx.com/team/big:docker")
+	m.run(t, bigLayer+"; docker import /tmp/layer.tar docker.xx.com/team/big:docker; rm /tmp/layer.tar")
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := m.try("tail -n 50 /var/log/nginx*.log /var/log/nginx/*.log; grep -v level=info /var/log/regctl.log; tail /var/log/regctl.log")
