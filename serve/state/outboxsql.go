@@ -130,12 +130,16 @@ func (s *State) KeepEndpoints(ctx context.Context, names ...string) error {
 	if s == nil {
 		return nil
 	}
+	where, args := "endpoint NOT IN (''", make([]any, 0, len(names))
+	for _, name := range names {
+		where, args = where+", ?", append(args, name)
+	}
+	where += ")"
+	if others, err := s.events(ctx, where+" LIMIT 1", args...); err != nil || len(others) == 0 {
+		return err // A full disk has no room for a change that is none.
+	}
 	return s.change(ctx, "forget endpoints in", func(tx *sql.Tx) error {
-		marks, args := "", make([]any, 0, len(names))
-		for _, name := range names {
-			marks, args = marks+", ?", append(args, name)
-		}
-		_, err := tx.ExecContext(context.WithoutCancel(ctx), "DELETE FROM outbox WHERE endpoint NOT IN (''"+marks+")", args...)
+		_, err := tx.ExecContext(context.WithoutCancel(ctx), "DELETE FROM outbox WHERE "+where, args...)
 		return err
 	})
 }
