@@ -101,9 +101,20 @@ func (r *reloader) take(ctx context.Context, raw []byte) {
 	r.later = slices.Clone(later)
 }
 
-// reloading puts the config file of o in force when it changes, and at once on
-// SIGHUP, until end is called. Without a file there is nothing to look at, and
-// SIGHUP ends the server, as it ends whatever loses its terminal.
+// heedHangups makes SIGHUP ask for the config file to be read again, until
+// forget is called. Without a file there is nothing to read, and SIGHUP ends
+// the server, as it ends whatever loses its terminal. One that comes while the
+// server waits for its store is heeded later.
+func (e *Env) heedHangups(o *serveOptions) (forget func()) {
+	if e.configPath(o.Config) == "" {
+		return func() {}
+	}
+	o.asked, forget = hangups(e.Shows)
+	return forget
+}
+
+// reloading puts the config file of o in force when it changes, and at once
+// when it is asked to, until end is called.
 func (e *Env) reloading(ctx context.Context, o *serveOptions, apply func(*config.Config) []string, log *slog.Logger) (end func()) {
 	path := e.configPath(o.Config)
 	if path == "" {
@@ -118,13 +129,11 @@ func (e *Env) reloading(ctx context.Context, o *serveOptions, apply func(*config
 		seen: o.raw,
 	}
 	log.LogAttrs(ctx, slog.LevelDebug, "the config file takes effect when it changes", slog.String("file", path))
-	asked, forget := hangups(e.Shows)
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { r.run(ctx, asked) })
+	running.Go(func() { r.run(ctx, o.asked) })
 	return func() {
 		cancel()
 		running.Wait()
-		forget()
 	}
 }

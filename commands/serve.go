@@ -22,7 +22,8 @@ type serveOptions struct {
 	Htpasswd        string
 	TLSCert, TLSKey string
 
-	raw []byte // The config file as it was read.
+	raw   []byte           // The config file as it was read.
+	asked <-chan os.Signal // To read it again.
 }
 
 const serveHelp = `Host a registry: a drop-in for registry:2, with its directory, its config.yml
@@ -75,6 +76,7 @@ func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *c
 }
 
 func runServe(ctx context.Context, env *Env, o *serveOptions) error {
+	defer env.heedHangups(o)()
 	c, err := env.serveConfig(o)
 	if err != nil {
 		return err
