@@ -142,7 +142,7 @@ var methods = [...]func(*Handler, context.Context, *response, *request) error{
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := h.o.Now()
-	w := &response{ResponseWriter: rw, now: h.o.Now, stall: h.o.Stall, renewed: start}
+	w := newResponse(rw, r, start, h.o)
 	from := h.site.origin(r)
 	caller := oci.Caller{
 		Addr: from.addr, Method: clip(r.Method, 16), Host: from.host, Base: from.base, RequestID: h.requestID(r), UserAgent: clip(r.UserAgent(), 256),

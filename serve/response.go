@@ -24,6 +24,11 @@ type response struct {
 	err     error // What stopped the answer on its way.
 	gone    bool  // The client went away, or stopped sending.
 	short   bool  // What was to be sent ended early.
+
+	// stream says that this is one of the streams of HTTP/2. A deadline for
+	// writing that passes ends it, even if nothing is being written, so that
+	// there must be none before the answer begins.
+	stream bool
 }
 
 // Unwrap is for [http.ResponseController].
@@ -106,6 +111,9 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 // renew gives the client another while to take what is sent. The clock is
 // looked at each time, the timer set about once a second.
 func (w *response) renew() {
+	if w.stream && w.status == 0 {
+		return
+	}
 	now := w.now()
 	if now.Sub(w.renewed) < w.pause() {
 		return
@@ -113,6 +121,17 @@ func (w *response) renew() {
 	w.renewed = now
 	// Not every ResponseWriter has deadlines, and then there is none to renew.
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(w.stall))
+}
+
+// newResponse begins to answer r, which came at start: the server has set a
+// deadline.
+func newResponse(rw http.ResponseWriter, r *http.Request, start time.Time, o Options) *response {
+	w := &response{ResponseWriter: rw, now: o.Now, stall: o.Stall, renewed: start, stream: r.ProtoMajor >= 2}
+	if w.stream {
+		w.renewed = time.Time{}
+		_ = http.NewResponseController(rw).SetWriteDeadline(w.renewed)
+	}
+	return w
 }
 
 func (w *response) pause() time.Duration { return min(time.Second, w.stall/8) }
