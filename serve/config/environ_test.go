@@ -207,7 +207,7 @@ notifications: {endpoints: [{name: a, url: http://x/}, {name: a, disabled: true}
 		"notifications: {endpoints: [{name: a}]}":                                              "config.yml:1: notifications.endpoints.0 has no url",
 		"notifications: {endpoints: [{name: a, url: 'me:sesame@x'}]}":                          "notifications.endpoints.0.url: is not of the form https://HOST/PATH",
 		"notifications: {endpoints: [{name: a, url: 'http://x'}, {name: a, url: 'http://y'}]}": `there are two endpoints called "a"`,
-		"notifications: {endpoints: [{name: a, url: 'http://x', timeout: 500}]}":               `"500" is not a duration such as 60s: without a unit it is so many nanoseconds`,
+		"http: {draintimeout: 500}":                                                            `"500" is not a duration such as 60s: without a unit it is so many nanoseconds`,
 		"notifications: {endpoints: {name: a}}":                                                "notifications.endpoints must be a list",
 		"notifications: {endpoints: [a]}":                                                      "notifications.endpoints.0 must be a mapping",
 		"health: {file: [{interval: 1s}]}":                                                     "health.file.0 has no file",
@@ -221,5 +221,21 @@ notifications: {endpoints: [{name: a, url: http://x/}, {name: a, disabled: true}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%s: %v, want %s", file, err, want)
 		}
+	}
+}
+
+// TestTimesOfEndpointsWithoutAUnit: registry:2 takes 500 for nanoseconds, in
+// which nothing is ever delivered.
+func TestTimesOfEndpointsWithoutAUnit(t *testing.T) {
+	t.Parallel()
+	c, warnings, err := config.Parse("config.yml", []byte("notifications:\n  endpoints:\n  - {name: a, url: 'http://x', timeout: 500,\n     backoff: 1000}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := c.Notify.Endpoints[0]; e.Timeout != 500*time.Millisecond || e.Backoff != time.Second {
+		t.Errorf("timeout %s, backoff %s", e.Timeout, e.Backoff)
+	}
+	if len(warnings) != 2 || !strings.HasPrefix(warnings[0].String(), "config.yml:3: notifications.endpoints.0.timeout: ") || warnings[1].Where != "config.yml:4" {
+		t.Errorf("warnings: %v", warnings)
 	}
 }

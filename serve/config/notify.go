@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -20,9 +21,9 @@ func notifySection() field {
 			"disabled":          {set: setBool(func(c *Config) *bool { return &end(c).disabled })},
 			"url":               {set: setURL(func(c *Config) *string { return &end(c).URL })},
 			"headers":           headersField(func(c *Config) *http.Header { return &end(c).Headers }),
-			"timeout":           {set: setDuration(func(c *Config) *time.Duration { return &end(c).Timeout })},
+			"timeout":           {set: setPause("timeout", func(e *Endpoint) *time.Duration { return &e.Timeout })},
 			"threshold":         {set: setCount(func(c *Config) *int { return &end(c).Threshold })},
-			"backoff":           {set: setDuration(func(c *Config) *time.Duration { return &end(c).Backoff })},
+			"backoff":           {set: setPause("backoff", func(e *Endpoint) *time.Duration { return &e.Backoff })},
 			"ignoredmediatypes": {set: addMediaTypes, list: true},
 			"ignore": {fields: section{
 				"mediatypes": {set: addMediaTypes, list: true},
@@ -30,6 +31,21 @@ func notifySection() field {
 			}},
 		}},
 	}}
+}
+
+// setPause takes a number without a unit for milliseconds. To registry:2 it is
+// nanoseconds, but its documentation once had "timeout: 500" in its examples,
+// and configurations have it still, whose notifications never arrived.
+func setPause(key string, at func(*Endpoint) *time.Duration) func(*Config, node) error {
+	return func(c *Config, n node) error {
+		e := last(c.Notify.Endpoints)
+		if v, err := strconv.ParseUint(n.Value, 10, 31); err == nil && v > 0 {
+			*at(e) = time.Duration(v) * time.Millisecond
+			e.unitless = append(e.unitless, key)
+			return nil
+		}
+		return setDuration(func(*Config) *time.Duration { return at(e) })(c, n)
+	}
 }
 
 func addMediaTypes(c *Config, n node) error {
@@ -91,6 +107,9 @@ func (p *parser) checkNotify(c *Config) {
 			p.errorf(p.at[name+".name"], "%s.name: there are two endpoints called %q", name, e.Name)
 		}
 		seen[e.Name] = true
+		for _, key := range e.unitless {
+			p.warnf(p.at[name+"."+key], "%s.%s: a number without a unit is so many milliseconds here, and nanoseconds to registry:2; write 500ms, or 2s", name, key)
+		}
 		for _, action := range e.IgnoreActions {
 			if !slices.Contains([]string{"pull", "push", "mount", "delete"}, action) {
 				p.warnf(p.at[name+".ignore.actions"], "%s.ignore.actions: %q is none of pull, push, mount, delete", name, action)

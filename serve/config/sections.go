@@ -141,7 +141,8 @@ type Endpoint struct {
 	IgnoreActions    []string // pull, push, mount or delete.
 
 	disabled bool
-	index    int // In the file.
+	unitless []string // Keys whose times have no unit.
+	index    int      // In the file.
 }
 
 // Catalog is the section catalog.
