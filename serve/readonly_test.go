@@ -1,3 +1,5 @@
+//go:build unix
+
 package serve
 
 import (
@@ -157,22 +159,22 @@ func TestScheduleRestsWhileReadOnly(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var readOnly atomic.Bool
-		runs := 0
-		s := standIn{onCollect: func(context.Context, gc.Options, bool) (gc.Report, error) { runs++; return gc.Report{}, nil }}
+		var runs atomic.Int64
+		s := standIn{onCollect: func(context.Context, gc.Options, bool) (gc.Report, error) { runs.Add(1); return gc.Report{}, nil }}
 		k := &keeper{store: s, rules: c.GC, jobs: 1, now: time.Now, readOnly: &readOnly}
 		u := startUpkeeping(t.Context(), nil, nil, k, clock{time.Now, time.After}, slog.New(slog.NewTextHandler(&log, nil)))
 		readOnly.Store(true)
 		time.Sleep(90 * time.Minute)
-		if runs != 0 {
-			t.Errorf("%d runs while it is read-only", runs)
+		if runs.Load() != 0 {
+			t.Errorf("%d runs while it is read-only", runs.Load())
 		}
-		if _, err := k.collect(t.Context(), unsaidRequest(), nil); err != nil || runs != 1 {
-			t.Errorf("%v, %d runs", err, runs)
+		if _, err := k.collect(t.Context(), unsaidRequest(), nil); err != nil || runs.Load() != 1 {
+			t.Errorf("%v, %d runs", err, runs.Load())
 		}
 		readOnly.Store(false)
 		time.Sleep(time.Hour)
-		if !u.stop() || runs != 2 {
-			t.Errorf("%d runs", runs)
+		if !u.stop() || runs.Load() != 2 {
+			t.Errorf("%d runs", runs.Load())
 		}
 	})
 	if got := log.String(); !strings.Contains(got, `msg="a scheduled collection was left out" why="the registry is read-only"`) {
@@ -191,19 +193,19 @@ func TestScheduleChanges(t *testing.T) {
 		return c.GC
 	}
 	synctest.Test(t, func(t *testing.T) {
-		runs := 0
-		s := standIn{onCollect: func(context.Context, gc.Options, bool) (gc.Report, error) { runs++; return gc.Report{}, nil }}
+		var runs atomic.Int64
+		s := standIn{onCollect: func(context.Context, gc.Options, bool) (gc.Report, error) { runs.Add(1); return gc.Report{}, nil }}
 		k := &keeper{store: s, rules: rules(""), jobs: 1, now: time.Now, ruled: make(chan struct{}, 1)}
 		u := startUpkeeping(t.Context(), nil, nil, k, clock{time.Now, time.After}, slog.New(slog.DiscardHandler))
 		for _, step := range []struct {
 			yaml string
-			runs int
+			runs int64
 		}{{"", 0}, {`schedule: "@every 1h"`, 10}, {`schedule: "@every 5h"`, 12}, {"", 12}, {`schedule: "@every 2h"`, 17}} {
 			k.setRules(rules(step.yaml))
 			time.Sleep(10*time.Hour + time.Minute)
 			synctest.Wait()
-			if runs != step.runs {
-				t.Errorf("%s: %d runs, want %d", step.yaml, runs, step.runs)
+			if runs.Load() != step.runs {
+				t.Errorf("%s: %d runs, want %d", step.yaml, runs.Load(), step.runs)
 			}
 		}
 		if !u.stop() {
