@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,15 +23,33 @@ import (
 
 // world is what checks reach in a test.
 type world struct {
+	mu      sync.Mutex
 	storage func(context.Context) error
 	files   map[string]error // What a look for a file says; nil: it is there.
 	status  int              // Of the web; 0: no answer.
-	asked   []*http.Request
 	dialled error
 }
 
+// becomes changes the world.
+func (w *world) becomes(change func(*world)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change(w)
+}
+
+func (w *world) look(ctx context.Context) error {
+	w.mu.Lock()
+	look := w.storage
+	w.mu.Unlock()
+	if look == nil {
+		return nil
+	}
+	return look(ctx)
+}
+
 func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
-	w.asked = append(w.asked, r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.status == 0 {
 		return nil, errors.New("connection refused")
 	}
@@ -40,6 +60,8 @@ func (w *world) outside() outside {
 	return outside{
 		client: &http.Client{Transport: w},
 		stat: func(name string) (fs.FileInfo, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			err, known := w.files[name]
 			if !known {
 				err = fs.ErrNotExist
@@ -47,6 +69,8 @@ func (w *world) outside() outside {
 			return nil, err
 		},
 		dial: func(context.Context, string, string) (net.Conn, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			if w.dialled != nil {
 				return nil, &net.OpError{Op: "dial", Err: w.dialled}
 			}
@@ -63,13 +87,10 @@ func (w *world) health(t *testing.T, yaml string, log *slog.Logger) *Health {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.storage == nil {
-		w.storage = func(context.Context) error { return nil }
-	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return newHealth(c.Health, "filesystem", w.storage, w.outside(), clock{time.Now, time.After}, log)
+	return newHealth(c.Health, "filesystem", w.look, w.outside(), clock{time.Now, time.After}, log)
 }
 
 func failing(h *Health) string {
@@ -143,9 +164,7 @@ func TestHealthChecks(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := &world{status: 200}
-				test.well(w)
-				look := w.storage
-				w.storage = func(ctx context.Context) error { return look(ctx) }
+				w.becomes(test.well)
 				h := w.health(t, test.yaml, nil)
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan struct{})
@@ -154,8 +173,7 @@ func TestHealthChecks(t *testing.T) {
 				if got := failing(h); got != "" {
 					t.Errorf("at the start %q", got)
 				}
-				test.ill(w)
-				look = w.storage
+				w.becomes(test.ill)
 				time.Sleep(h.checks[0].interval) // The first look that fails.
 				synctest.Wait()
 				began := time.Now()
@@ -174,8 +192,7 @@ func TestHealthChecks(t *testing.T) {
 				if ill := h.Ill(); len(ill) != 1 || !ill[0].Since.Equal(began) {
 					t.Errorf("%+v, want since %s", ill, began)
 				}
-				test.well(w)
-				look = w.storage
+				w.becomes(test.well)
 				time.Sleep(h.checks[0].interval)
 				synctest.Wait()
 				if got := failing(h); got != "" {
@@ -194,8 +211,8 @@ func TestHealthOfAHangingDisk(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer
-		hang, looks := make(chan struct{}), 0
-		w := &world{storage: func(context.Context) error { looks++; <-hang; return nil }}
+		hang, looks := make(chan struct{}), atomic.Int64{}
+		w := &world{storage: func(context.Context) error { looks.Add(1); <-hang; return nil }}
 		h := w.health(t, "{storagedriver: {enabled: true, interval: 10s, threshold: 2}}", log.text())
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -206,14 +223,14 @@ func TestHealthOfAHangingDisk(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if got := failing(h); got != "storagedriver_filesystem: no answer still" || looks != 1 {
-			t.Errorf("%s, after %d looks", got, looks)
+		if got := failing(h); got != "storagedriver_filesystem: no answer still" || looks.Load() != 1 {
+			t.Errorf("%s, after %d looks", got, looks.Load())
 		}
 		close(hang)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		if got := failing(h); got != "" || looks < 2 {
-			t.Errorf("it answers again: %s, after %d looks", got, looks)
+		if got := failing(h); got != "" || looks.Load() < 2 {
+			t.Errorf("it answers again: %s, after %d looks", got, looks.Load())
 		}
 		cancel()
 		<-done
