@@ -150,7 +150,7 @@ func TestCallerHasAName(t *testing.T) {
 	var names []string
 	named := &naming{Registry: ocitest.NewRegistry(), names: &names}
 	var log strings.Builder
-	h := NewHandler(named, Options{Auth: newBasic("r", testUsers()), Access: slog.New(slog.NewTextHandler(&log, nil))}) //nolint:sloglint // The line is what is tested.
+	h := NewHandler(named, Options{Auth: newBasic("r", testUsers()), Access: slog.New(slog.NewTextHandler(&log, nil))})
 	for _, authorization := range []string{login("testuser", "secret"), login("testuser", "guess"), ""} {
 		r := httptest.NewRequest("GET", "/v2/app/manifests/v1", nil)
 		r.Header.Set("Authorization", authorization)
