@@ -275,6 +275,39 @@ func TestNotificationsOutliveTheServer(t *testing.T) {
 	s.end(t)
 }
 
+// TestNotificationsOnAFullDisk wants what can be done on a full disk told as well
+// as all else, and no more.
+func TestNotificationsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := tmpfs(t, "size=2m")
+	h := newWebhook(t, nil)
+	s := startRegctl(t, dir, eventsConfig(t, "", h.URL))
+	w := speak(s)
+	image := pushV1(t, s)
+	old := oci.Digest(w.must(t, http.StatusOK, http.MethodHead, "/v2/app/manifests/old").header.Get("Docker-Content-Digest"))
+	empty := fill(t, dir)
+	a := w.must(t, http.StatusOK, http.MethodGet, "/v2/app/manifests/v1")
+	for range 20 { // What each leaves to be written is not much.
+		w.refused(t, oci.InsufficientStorage, http.MethodPut, "/v2/app/manifests/none", append(a.body, ' '))
+	}
+	w.must(t, http.StatusAccepted, http.MethodDelete, "/v2/app/manifests/"+string(old))
+	empty()
+	s.usable(t, "v2", image)
+	v2 := w.must(t, http.StatusOK, http.MethodHead, "/v2/app/manifests/v2").header.Get("Docker-Content-Digest")
+	want := []string{
+		"push app:v1 " + string(image), "push app:old " + string(old),
+		"delete app: " + string(old), "delete app:old ", "push app:v2 " + v2,
+	}
+	told := func(es []notified) []string {
+		return slices.DeleteFunc(changesOf(es), func(e string) bool { return strings.HasPrefix(e, "pull ") })
+	}
+	got := told(h.until(t, func(es []notified) bool { return len(told(es)) >= len(want) }))
+	if !slices.Equal(got, want) {
+		t.Errorf("told\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	s.end(t)
+}
+
 // changesOf are the pushes and deletions of images, each told once: after a
 // crash some are told again.
 func changesOf(es []notified) []string {

@@ -121,24 +121,28 @@ func fullDisk(t *testing.T, dir string, fill func() (empty func())) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := tmpfs(t, "size=2m")
-	fullDisk(t, dir, func() func() {
-		ballast := filepath.Join(dir, "ballast")
-		f, err := os.Create(ballast)
-		if err != nil {
+	fullDisk(t, dir, func() func() { return fill(t, dir) })
+}
+
+// fill leaves no room on the disk of dir.
+func fill(t *testing.T, dir string) (empty func()) {
+	t.Helper()
+	ballast := filepath.Join(dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 4096; size > 0; size /= 2 {
+		for err == nil {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		for size := 4096; size > 0; size /= 2 {
-			for err == nil {
-				_, err = f.Write(make([]byte, size))
-			}
-			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal(err)
-			}
-			err = nil
-		}
-		return func() { _ = os.Remove(ballast) }
-	})
+		err = nil
+	}
+	return func() { _ = os.Remove(ballast) }
 }
 
 func TestOutOfInodes(t *testing.T) {

@@ -28,7 +28,7 @@ const (
 	giveUpAfter = 24 * time.Hour
 	// unreadWait is how long it takes until events are read again that could
 	// not be read.
-	unreadWait = 10 * time.Second
+	unreadWait = time.Second
 	// farewell is for how long an attempt is waited for that has begun when
 	// the server stops.
 	farewell = 5 * time.Second
