@@ -29,11 +29,12 @@ var articles = map[string]struct {
 	images   []string
 	steps    []step
 }{
-	"A": {[]string{"10.9.0.3 yourdomain.com"}, "registry:2", []string{"hello-world"}, articleA},
-	"B": {[]string{"192.168.211.15"}, "registry:2.3.0", []string{"centos"}, articleB},
-	"C": {[]string{"192.168.1.100 docker.xx.com", "192.168.1.101", "192.168.1.102"}, "registry:latest", []string{"ubuntu:12.04"}, articleC},
-	"D": {[]string{"10.0.2.2"}, "registry:2", []string{"localhost:5000/official/ubuntu:14.04"}, articleD},
-	"E": {[]string{"10.9.0.2 example.com"}, "registry:2", []string{"ubuntu", "bash"}, articleE},
+	"A":     {[]string{"10.9.0.3 yourdomain.com"}, "registry:2", []string{"hello-world"}, articleA},
+	"B":     {[]string{"192.168.211.15"}, "registry:2.3.0", []string{"centos"}, articleB},
+	"C":     {[]string{"192.168.1.100 docker.xx.com", "192.168.1.101", "192.168.1.102"}, "registry:latest", []string{"ubuntu:12.04"}, articleC},
+	"D":     {[]string{"10.0.2.2"}, "registry:2", []string{"localhost:5000/official/ubuntu:14.04"}, articleD},
+	"other": {[]string{"10.9.0.9"}, "registry:2", []string{"ubuntu"}, otherRecipes},
+	"E":     {[]string{"10.9.0.2 example.com"}, "registry:2", []string{"ubuntu", "bash"}, articleE},
 }
 
 func TestArticles(t *testing.T) {
@@ -220,6 +221,55 @@ test $(curl -sk -o /dev/null -w '%{http_code}' -X DELETE https://yourdomain.com:
 	if after := strings.TrimSpace(m.run(t, blobs)); after != "0" {
 		t.Errorf("%s blobs after", after)
 	}
+}
+
+// These are as widespread as the articles.
+var otherRecipes = []step{
+	{"S10", "garbage-collect beside the server", func(t *testing.T, m *machine) {
+		m.run(t, "docker run -d --name registry -p 5000:5000 -e REGISTRY_STORAGE_DELETE_ENABLED=true registry:2")
+		m.up(t, "http://localhost:5000/v2/")
+		m.run(t, "docker tag ubuntu localhost:5000/u; docker push localhost:5000/u")
+		for _, line := range []string{
+			"bin/registry garbage-collect /etc/docker/registry/config.yml",
+			"registry garbage-collect --delete-untagged=true --dry-run /etc/docker/registry/config.yml",
+			"/bin/registry garbage-collect -m /etc/docker/registry/config.yml",
+		} {
+			m.says(t, "docker exec registry "+line+" 2>&1", "asked the server")
+		}
+		m.run(t, "docker pull localhost:5000/u")
+		m.says(t, "docker exec registry registry --version; docker run --rm registry:2 --version; docker run --rm registry:2 registry --version", "registry github.com/regctl/regctl")
+		m.run(t, "docker rm -f -v registry")
+	}},
+	{"S6", "headers for a page elsewhere", func(t *testing.T, m *machine) {
+		m.run(t, `docker run -d --name registry -p 5000:5000 -e "REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin=['*']" registry:2`)
+		m.up(t, "http://localhost:5000/v2/")
+		m.says(t, "curl -si http://localhost:5000/v2/; docker rm -f -v registry", "Access-Control-Allow-Origin: *")
+	}},
+	{"S4 S8", "not root, nothing else writable", func(t *testing.T, m *machine) {
+		m.run(t, "mkdir -p /srv/e; chown 1000:1000 /srv/e; docker run -d --name registry -p 5000:5000 --user 1000:1000 --read-only -v /srv/e:/var/lib/registry registry:2")
+		m.up(t, "http://localhost:5000/v2/")
+		m.run(t, "docker push localhost:5000/u; test -d /srv/e/docker/registry/v2/repositories/u; docker rm -f -v registry")
+	}},
+	{"S6", "a store that only reads", func(t *testing.T, m *machine) {
+		for _, variable := range []string{"REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'", "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED=true", "REGISTRY_STORAGE_MAINTENANCE='{readonly: {enabled: true}}'"} {
+			m.run(t, "docker run -d --name registry -p 5000:5000 -e "+variable+" registry:2")
+			m.up(t, "http://localhost:5000/v2/")
+			m.fails(t, "docker push localhost:5000/u", "read-only")
+			m.run(t, "docker rm -f -v registry")
+		}
+	}},
+	{"S13", "what is not built stops the start", func(t *testing.T, m *machine) {
+		for variables, want := range map[string]string{
+			"-e REGISTRY_PROXY_REMOTEURL=https://registry-1.docker.io":                                          "proxy.remoteurl is not built yet",
+			"-e REGISTRY_STORAGE=s3 -e REGISTRY_STORAGE_S3_BUCKET=b -e REGISTRY_STORAGE_S3_SECRETKEY=TopSecret": "storage.s3 is not built yet",
+			"-e REGISTRY_STORAGE_S3_SECRETKEY=TopSecret":                                                        "storage.s3 is not built yet",
+			"-e REGISTRY_HTTP_TLS_CERTIFICATE=/certs/a.crt -e REGISTRY_HTTP_TLS_KEY=/certs/a.key":               "/certs/a.crt: no such file",
+		} {
+			if out := m.fails(t, "docker run --rm "+variables+" registry:2 2>&1", want); strings.Contains(out, "TopSecret") {
+				t.Errorf("it tells a secret: %s", out)
+			}
+		}
+	}},
 }
 
 var articleB = []step{

@@ -47,8 +47,10 @@ rm -f etc/resolv.conf; : >etc/resolv.conf
 echo 127.0.0.1 localhost >etc/hosts
 ip link set lo up
 for a; do ip address add "${a%% *}/32" dev lo; echo "$a" >>etc/hosts; done
+# A root of its own: docker exec looks for what it runs in that of the mounts.
+mkdir old; pivot_root . old
 # Its first process ends what others leave behind.
-exec chroot . /bin/bash -c 'echo ready; sleep infinity & wait'
+exec chroot . /bin/bash -c 'umount -l /old; rmdir /old; echo ready; sleep infinity & wait'
 `
 
 // service is what starts and stops docker on a machine, where no systemd runs:
