@@ -31,7 +31,8 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("GORACE", "atexit_sleep_ms=0") // Else each command takes a second under the race detector.
+			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/.cache") // There is no home, and root could make it.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")           // Else each command takes a second under the race detector.
 			env.Values[servedKey{}] = served{}
 			env.Values[receiverKey{}] = receivers{}
 			return nil
