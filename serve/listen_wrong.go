@@ -97,7 +97,8 @@ func (w *wrongTalk) tell(from, at net.Addr) {
 	if !w.first(client) {
 		return
 	}
-	w.log.LogAttrs(context.Background(), slog.LevelWarn, "a client speaks HTTPS, and this port plain HTTP; "+
+	// No warning: some clients try HTTPS first, and then go on without.
+	w.log.LogAttrs(context.Background(), slog.LevelInfo, "a client speaks HTTPS, and this port plain HTTP; "+
 		"give the server a certificate, or let the client use HTTP (docker: insecure-registries in daemon.json)",
 		slog.String("client", client), slog.String("port", at.String()))
 }
