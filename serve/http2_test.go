@@ -315,8 +315,8 @@ func (r thinker) Resolve(context.Context, string, string) (oci.Descriptor, error
 // TestLongThoughtOverHTTP2: what takes long is not what stands still.
 func TestLongThoughtOverHTTP2(t *testing.T) {
 	t.Parallel()
-	const stall = 50 * time.Millisecond
-	url, c := h2Server(t, thinker{newServer(t, nil, Options{}).reg, time.After(10 * stall)}, Options{Stall: stall})
+	const stall = time.Second // A handshake has to end within it, too.
+	url, c := h2Server(t, thinker{newServer(t, nil, Options{}).reg, time.After(2 * stall)}, Options{Stall: stall})
 	resp, err := c.Head(url + "/v2/app/manifests/x")
 	if err != nil {
 		t.Fatal(err)
