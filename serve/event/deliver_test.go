@@ -136,12 +136,12 @@ func TestDelivery(t *testing.T) {
 func TestContentType(t *testing.T) {
 	h := &hook{}
 	o := to(h)
-	const v1 = "application/vnd.docker.distribution.events.v1+json"
-	o.Endpoints[0].Headers = http.Header{"content-type": {v1}}
+	const v2 = "application/vnd.docker.distribution.events.v2+json"
+	o.Endpoints[0].Headers = http.Header{"content-type": {v2}}
 	inWorld(t, o, func(w *world) {
 		w.push("a")
 		after(soon)
-		if got := h.requests[0].Header["Content-Type"]; len(got) != 1 || got[0] != v1 {
+		if got := h.requests[0].Header["Content-Type"]; len(got) != 1 || got[0] != v2 {
 			t.Errorf("Content-Type: %q", got)
 		}
 	})

@@ -16,8 +16,10 @@ import (
 	"github.com/regctl/regctl/serve/state"
 )
 
-// MediaType is that of an [Envelope].
-const MediaType = "application/vnd.docker.distribution.events.v2+json"
+// MediaType is that of an [Envelope], as of registry:2. Since 3.0 it is called
+// v2, though nothing in it has changed, and receivers such as GitLab refuse a
+// name that they do not know.
+const MediaType = "application/vnd.docker.distribution.events.v1+json"
 
 // The actions of an [Event].
 const (
