@@ -206,7 +206,7 @@ func TestTLSOnThePlainPort(t *testing.T) {
 	if told() != 1 {
 		t.Errorf("log %s", log)
 	}
-	if l := log.String(); !strings.Contains(l, "client=127.0.0.1 port="+addr) || !strings.Contains(l, "level=WARN") {
+	if l := log.String(); !strings.Contains(l, "client=127.0.0.1 port="+addr) || !strings.Contains(l, "level=INFO") {
 		t.Errorf("log %s", l)
 	}
 	clock.Add(1)
