@@ -140,7 +140,9 @@ func hasPort(host string) bool {
 }
 
 // parseForwarded reads the header of RFC 7239: one map a proxy, with names in
-// lower case. What does not follow the grammar ends it.
+// lower case. If something does not follow the grammar, or there are too many,
+// there are none: what a proxy adds comes last, and a client that could hide it
+// would be believed instead.
 func parseForwarded(values []string) []map[string]string {
 	var hops []map[string]string
 	for _, rest := range values {
@@ -149,11 +151,11 @@ func parseForwarded(values []string) []map[string]string {
 		for rest = strings.TrimSpace(rest); rest != ""; {
 			name, after, ok := strings.Cut(rest, "=")
 			if !ok || len(hops) > maxHops {
-				return hops[:len(hops)-1]
+				return nil
 			}
 			var value string
 			if value, rest, ok = forwardedValue(after); !ok {
-				return hops[:len(hops)-1]
+				return nil
 			}
 			hop[strings.ToLower(strings.TrimSpace(name))] = value
 			if rest == "" {
