@@ -1,5 +1,7 @@
 package config
 
+import "go.yaml.in/yaml/v3"
+
 const noLogin = "the server does not start without its authentication"
 
 func authSection() field {
@@ -26,6 +28,7 @@ func (c *Config) htpasswd() *Htpasswd {
 func (p *parser) checkAuth(c *Config, root node) {
 	_, auth := get(root, "auth")
 	if auth == nil {
+		p.checkNoAuth(root)
 		return
 	}
 	if len(auth.Content) > 2 {
@@ -41,5 +44,19 @@ func (p *parser) checkAuth(c *Config, root node) {
 	}
 	if c.Auth.Htpasswd.Path == "" {
 		p.errorf(key, "auth.htpasswd has no path of a file of users; make one: regctl htpasswd add FILE USER")
+	}
+}
+
+// checkNoAuth refuses a section with logins that is called otherwise: auth is
+// misspelled, and the server would be open.
+func (p *parser) checkNoAuth(root node) {
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, section := root.Content[i], follow(root.Content[i+1])
+		if _, known := schema[key.Value]; known || section.Kind != yaml.MappingNode {
+			continue
+		}
+		if _, logins := get(section, "htpasswd"); logins != nil {
+			p.errorf(key, "%s: unknown key, with logins in it, and there is no auth; did you mean auth?", key.Value)
+		}
 	}
 }

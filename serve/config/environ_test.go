@@ -121,6 +121,8 @@ func TestEnvironmentRefused(t *testing.T) {
 		{"", "REGISTRY_HTTP_TLS_CLIENTCAS_5=/x", "there is no entry 5 in a list of 0"},
 		{"", "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH: auth.htpasswd has no path"},
 		{"auth: {htpasswd: {realm: x, path: /x}}", "REGISTRY_AUTH=", "REGISTRY_AUTH: auth is empty"},
+		{"auth: {htpasswd: {realm: x, path: /x}}", "REGISTRY_AUTH={}", "REGISTRY_AUTH: auth is empty"},
+		{"http: {tls: {certificate: c, key: k, clientcas: [ca]}}", "REGISTRY_HTTP_TLS_CLIENTCAS=", "REGISTRY_HTTP_TLS_CLIENTCAS: http.tls.clientcas is empty"},
 		{"", "REGISTRY_AUTH_HTPASSWD_PATH=/x", "REGISTRY_AUTH_HTPASSWD_PATH: auth.htpasswd has no realm"},
 		{"auth: {token: {realm: x}}", "REGISTRY_AUTH_HTPASSWD_PATH=/x", "auth has two kinds, token and htpasswd"},
 		{"auth: {htpasswd: {realm: x, path: /x}}", "REGISTRY_AUTH_NONE_X=y", "auth has two kinds, htpasswd and none"},

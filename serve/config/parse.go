@@ -1,7 +1,10 @@
 package config
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -44,14 +47,18 @@ func (p *parser) origin(n node) string {
 // document returns the mapping that file is; an empty one if it cannot be read.
 func (p *parser) document(file []byte) node {
 	empty := &yaml.Node{Kind: yaml.MappingNode}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(file, &doc); err != nil {
+	var doc, next yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(file))
+	if err := documents.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
 		if strings.Contains(text, "cannot start any token") && strings.Contains(string(file), ": @") {
 			text += `; a value that begins with @ needs quotes: "@daily"`
 		}
 		p.errors = append(p.errors, Problem{p.name, text})
 		return empty
+	}
+	if documents.Decode(&next) == nil && len(next.Content) > 0 && !nothing(next.Content[0]) {
+		p.errorf(next.Content[0], "a second document begins here, and only the first counts; take out the line --- before it")
 	}
 	if doc.Kind == 0 || isNull(doc.Content[0]) {
 		return empty
@@ -116,6 +123,12 @@ func follow(n node) node {
 	return n
 }
 
+// nothing tells whether a value is there and says nothing at all.
+func nothing(n node) bool {
+	n = follow(n)
+	return isNull(n) || n.Value == "" && len(n.Content) == 0
+}
+
 func isNull(n node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 // get returns the key and value of a mapping under name; nil if missing.
@@ -157,7 +170,9 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 			p.errorf(key, "%s: unknown key, and it looks as if it were to restrict something; is it spelled and indented right?%s", name, nearest(key.Value, keys(fields)))
 		case !ok:
 			p.warnf(key, "%s: unknown key%s", name, nearest(key.Value, keys(fields)))
-		case name == "auth" && isNull(value):
+		case name == "http.tls.clientcas" && nothing(value):
+			p.errorf(key, "http.tls.clientcas is empty; leave it out to let clients in without a certificate")
+		case name == "auth" && nothing(value):
 			p.errorf(key, "auth is empty; indent what belongs to it, or leave it out to serve without a login")
 		case f.bare || !isNull(value) && (value.Kind != yaml.ScalarNode || value.Value != ""):
 			p.field(c, key, value, f, name)
