@@ -162,6 +162,9 @@ func (n *Notifier) post(ctx context.Context, e *endpoint, body []byte) (status s
 	if status = fmt.Sprintf("%d %s", res.StatusCode, http.StatusText(res.StatusCode)); res.StatusCode < 200 || res.StatusCode >= 400 {
 		return status, errors.New("it answers " + status)
 	}
+	if moved(res) {
+		return status, errors.New("it answers " + status + ", and takes no event there; the URL is to be the one that it leads to")
+	}
 	return status, nil
 }
 

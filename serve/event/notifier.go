@@ -98,6 +98,10 @@ func (o *Options) defaults() {
 	if o.Client == nil {
 		o.Client = &http.Client{}
 	}
+	if o.Client.CheckRedirect == nil {
+		client := *o.Client
+		client.CheckRedirect, o.Client = follow, &client
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
