@@ -22,7 +22,7 @@ import (
 func scheduled(t *testing.T, yaml string, run time.Duration, collect func(context.Context, int) (gc.Report, error)) (began []string, said string) {
 	t.Helper()
 	var log bytes.Buffer
-	c, _, err := config.Parse("config.yml", []byte(yaml), nil)
+	c, _, err := config.Parse("config.yml", []byte(yaml+"\nversion: 0.1"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

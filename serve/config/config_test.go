@@ -60,13 +60,17 @@ func parse(file []byte, environ ...string) string {
 	return b.String() + string(data) + "\n"
 }
 
+// content is that of a file, if it has any.
+func content(file string) []byte {
+	if file == "" {
+		return nil
+	}
+	return []byte(file)
+}
+
 func mustParse(t *testing.T, file string, environ ...string) *config.Config {
 	t.Helper()
-	var data []byte
-	if file != "" {
-		data = []byte(file)
-	}
-	c, warnings, err := config.Parse("config.yml", data, environ)
+	c, warnings, err := config.Parse("config.yml", content(file), environ)
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("%v, %v", warnings, err)
 	}
@@ -238,7 +242,8 @@ func TestRefused(t *testing.T) {
 		{"http: {net: unix}", "", "http.net: unix needs the path of a socket"},
 		{"http: {addr: 5000}", "", `"5000" is not of the form host:port`},
 		{"http: {addr: [a]}", "", "http.addr: must be a single value"},
-		{"http: {host: example.com}", "", `"example.com" is not of the form https://HOST`},
+		{"http: {host: 'ftp://example.com'}", "", `"ftp://example.com" is not of the form https://HOST`},
+		{" \n", "", "config.yml: the file is empty, and the server does not start"},
 		{"http: {draintimeout: 60}", "", `"60" is not a duration`},
 		{"http: {headers: [a]}", "", "http.headers: must be a mapping"},
 		{"http: {headers: {X: {a: b}}}", "", "X must be a list"},
@@ -270,7 +275,7 @@ func TestRefused(t *testing.T) {
 		if tt.variable != "" {
 			environ = append(environ, tt.variable)
 		}
-		c, _, err := config.Parse("config.yml", []byte(tt.file), environ)
+		c, _, err := config.Parse("config.yml", content(tt.file), environ)
 		var list *config.Error
 		if !errors.As(err, &list) || c != nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q %q: %v, want %q", tt.file, tt.variable, err, tt.want)
@@ -305,6 +310,11 @@ func TestWarnings(t *testing.T) {
 		{"", "REGISTRY_LOG_LEVEL_X=1", "REGISTRY_LOG_LEVEL_X: unknown variable"},
 		{"storage: {maintenance: {uploadpurging: {enabled: true}}}", "", "storage.maintenance.uploadpurging: unfinished uploads go when regctl gc runs"},
 		{"http: {host: 'https://x/a/b'}", "", "http.host: as with registry:2, b at its end does not count; write b/ if it is to"},
+		{"http: {host: 'example.com:5000'}", "", `http.host: as with registry:2, "example.com:5000" does not count without what is before it; write https://example.com:5000 if`},
+		{"", "REGISTRY_HTTP_HOST=example.com", `REGISTRY_HTTP_HOST: http.host: as with registry:2, "example.com" does not count`},
+		{"http: {tls: {certificate: /c, key: /k, minimumtls: tls1.0}}", "", "http.tls.minimumtls: tls1.0 is broken (RFC 8996), and not spoken"},
+		{"http: {tls: {certificate: /c, key: /k, minimumtls: tls1.1}}", "", "http.tls.minimumtls: tls1.1 is broken (RFC 8996), and not spoken"},
+		{"notifications: {endpoints: [{url: 'http://x:1/'}]}", "", "notifications.endpoints.0 has no name: it is called x:1, and"},
 		{"redis: {addr: x}", "", "redis: has no effect"},
 	}
 	for _, tt := range tests {
@@ -312,7 +322,7 @@ func TestWarnings(t *testing.T) {
 		if tt.variable != "" {
 			environ = append(environ, tt.variable)
 		}
-		c, warnings, err := config.Parse("config.yml", []byte(tt.file), environ)
+		c, warnings, err := config.Parse("config.yml", content(tt.file), environ)
 		if err != nil || len(warnings) != 1 || !strings.HasPrefix(strings.TrimPrefix(warnings[0].String(), "config.yml:1: "), strings.TrimPrefix(tt.want, "config.yml:1: ")) {
 			t.Errorf("%q %q: %v, %v", tt.file, tt.variable, warnings, err)
 		}

@@ -187,8 +187,6 @@ notifications: {endpoints: [{name: a, url: http://x/}, {name: a, disabled: true}
 	}
 	for file, want := range map[string]string{
 		"http: {tls: {certificate: /c}}":                                                       "config.yml:1: http.tls.certificate is there without http.tls.key",
-		"http: {tls: {certificate: /c, key: /k, minimumtls: tls1.0}}":                          "http.tls.minimumtls: tls1.0 is broken (RFC 8996)",
-		"http: {tls: {certificate: /c, key: /k, minimumtls: tls1.1}}":                          "http.tls.minimumtls: tls1.1 is broken (RFC 8996)",
 		"http: {tls: {certificate: /c, key: /k, minimumtls: ssl3}}":                            `"ssl3" is neither tls1.2 nor tls1.3`,
 		"http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_RSA_WITH_RC4_128_SHA]}}":    "TLS_RSA_WITH_RC4_128_SHA is broken (RFC 7465)",
 		"http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_RSA_WITH_AES_128_CBC_SH]}}": "is no name of a cipher suite of Go; did you mean TLS_RSA_WITH_AES_128_CBC_SHA?",
@@ -205,7 +203,7 @@ notifications: {endpoints: [{name: a, url: http://x/}, {name: a, disabled: true}
 		"http: {trustedproxies: [10.0.0.1/8]}":                                                 `"10.0.0.1/8" has bits beyond its network; write 10.0.0.0/8`,
 		"http: {trustedproxies: [nginx]}":                                                      `"nginx" is neither an address nor a network`,
 		"http: {trustedproxies: ['fe80::1%eth0']}":                                             "is neither an address nor a network",
-		"notifications: {endpoints: [{url: 'http://x/'}]}":                                     "notifications.endpoints.0 has no name",
+		"notifications: {endpoints: [{url: 'http://x/'}, {url: 'http://x/y'}]}":                `there are two endpoints called "x"`,
 		"notifications: {endpoints: [{name: a}]}":                                              "config.yml:1: notifications.endpoints.0 has no url",
 		"notifications: {endpoints: [{name: a, url: 'me:sesame@x'}]}":                          "notifications.endpoints.0.url: is not of the form https://HOST/PATH",
 		"notifications: {endpoints: [{name: a, url: 'http://x'}, {name: a, url: 'http://y'}]}": `there are two endpoints called "a"`,

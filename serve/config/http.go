@@ -64,6 +64,10 @@ func setHost(c *Config, n node) error {
 		return err
 	}
 	u, err := url.Parse(v)
+	if c.hostless = ""; err == nil && u.Host == "" && !strings.ContainsAny(v, "@/?#") {
+		c.hostless, c.HTTP.Host = v, "" // registry:2 starts, and passes over it.
+		return nil
+	}
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("%q is not of the form https://HOST", hideURL(v))
 	}
@@ -168,6 +172,9 @@ func (p *parser) checkHTTP(c *Config) {
 	}
 	if c.hostCut != "" {
 		p.warnf(p.at["http.host"], "http.host: as with registry:2, %[1]s at its end does not count; write %[1]s/ if it is to", c.hostCut)
+	}
+	if c.hostless != "" {
+		p.warnf(p.at["http.host"], "http.host: as with registry:2, %[1]q does not count without what is before it; write https://%[1]s if clients are to be sent there", c.hostless)
 	}
 	if h.Debug.Prometheus && h.Debug.Addr == "" {
 		p.warnf(p.at["http.debug.prometheus.enabled"], "http.debug.prometheus: metrics are served at http.debug.addr, and that is not said")

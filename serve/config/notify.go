@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -89,6 +90,15 @@ func (p *parser) wantIn(list string, i int, key, value string) {
 	}
 }
 
+// nameEndpoint calls an endpoint without a name, which registry:2 takes, by the
+// host of its URL.
+func (p *parser) nameEndpoint(e *Endpoint, entry string) {
+	if u, err := url.Parse(e.URL); e.Name == "" && err == nil && u.Host != "" {
+		e.Name = u.Host
+		p.warnf(p.at[entry], "%s has no name: it is called %s, and what waits for it is kept under that; add name: %[2]s", entry, e.Name)
+	}
+}
+
 // checkNotify wants endpoints that events can be sent to, and told apart by
 // their names. Those that are disabled go.
 func (p *parser) checkNotify(c *Config) {
@@ -101,10 +111,10 @@ func (p *parser) checkNotify(c *Config) {
 			continue
 		}
 		name := fmt.Sprintf("notifications.endpoints.%d", i)
-		p.wantIn("notifications.endpoints", i, "name", e.Name)
 		p.wantIn("notifications.endpoints", i, "url", e.URL)
+		p.nameEndpoint(e, name)
 		if seen[e.Name] && e.Name != "" {
-			p.errorf(p.at[name+".name"], "%s.name: there are two endpoints called %q", name, e.Name)
+			p.errorf(cmp.Or(p.at[name+".name"], p.at[name]), "%s.name: there are two endpoints called %q", name, e.Name)
 		}
 		seen[e.Name] = true
 		for _, key := range e.unitless {

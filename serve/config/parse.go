@@ -61,6 +61,9 @@ func (p *parser) document(file []byte) node {
 		p.errorf(next.Content[0], "a second document begins here, and only the first counts; take out the line --- before it")
 	}
 	if doc.Kind == 0 || isNull(doc.Content[0]) {
+		if file != nil && len(bytes.TrimSpace(file)) == 0 { // Cut off, on a full disk or by an editor.
+			p.errorf(nil, "the file is empty, and the server does not start without what it may have said; for the defaults, name no file")
+		}
 		return empty
 	}
 	root := follow(doc.Content[0])

@@ -32,12 +32,13 @@ func setMinimumTLS(c *Config, n node) error {
 		return err
 	}
 	switch v {
+	case "tls1.0", "tls1.1":
+		c.oldTLS = v
+		fallthrough
 	case "tls1.2":
 		c.HTTP.TLS.MinVersion = tls.VersionTLS12
 	case "tls1.3":
 		c.HTTP.TLS.MinVersion = tls.VersionTLS13
-	case "tls1.0", "tls1.1":
-		return fmt.Errorf("%s is broken (RFC 8996) and refused by registry:2, too; write tls1.2, which every client since 2014 speaks", v)
 	default:
 		return fmt.Errorf("%q is neither tls1.2 nor tls1.3", v)
 	}
@@ -95,6 +96,9 @@ func (p *parser) checkTLS(c *Config) {
 	if t.MinVersion == tls.VersionTLS13 && len(t.CipherSuites) > 0 {
 		p.warnf(p.at["http.tls.ciphersuites"], "http.tls.ciphersuites has no effect: there is nothing to choose with TLS 1.3")
 		t.CipherSuites = nil
+	}
+	if c.oldTLS != "" {
+		p.warnf(p.at["http.tls.minimumtls"], "http.tls.minimumtls: %s is broken (RFC 8996), and not spoken: tls1.2, which every client since 2014 speaks, is the least", c.oldTLS)
 	}
 	if t.MinVersion == 0 {
 		t.MinVersion = tls.VersionTLS12
