@@ -39,7 +39,8 @@ type Options struct {
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Checks is how many passwords are checked at a time, each on a core of
-	// its own. Default: half of the cores.
+	// its own. Default: half of the cores. Passwords that were right before
+	// have one more.
 	Checks int
 
 	cost int // Of the password that is made up. Default: DefaultCost.
@@ -56,7 +57,8 @@ type Htpasswd struct {
 	right   *lru.Cache[[sha256.Size]byte, time.Time] // When a sum was found right.
 	flight  singleflight.Group
 	turns   chan struct{}
-	asked   atomic.Int64 // How many have or want a turn.
+	again   chan struct{} // A turn for those who were right before, whoever else waits.
+	asked   atomic.Int64  // How many of the others have or want a turn.
 
 	check func(h hash, password string) bool // hash.matches
 }
@@ -78,7 +80,7 @@ func OpenHtpasswd(path string, o Options) (*Htpasswd, error) {
 	if o.cost == 0 {
 		o.cost = DefaultCost
 	}
-	h := &Htpasswd{now: o.Now, turns: make(chan struct{}, o.Checks), check: hash.matches}
+	h := &Htpasswd{now: o.Now, turns: make(chan struct{}, o.Checks), again: make(chan struct{}, 1), check: hash.matches}
 	_, _ = rand.Read(h.key[:]) // Never fails: see crypto/rand.
 	var err error
 	if h.right, err = lru.New[[sha256.Size]byte, time.Time](rememberMost); err != nil {
@@ -131,16 +133,23 @@ var errAbandoned = errors.New("nobody waits for the check")
 
 // verify checks a password when it is its turn.
 func (h *Htpasswd) verify(ctx context.Context, users *users, known hash, sum [sha256.Size]byte, password string) error {
-	defer h.asked.Add(-1)
-	if h.asked.Add(1) > int64(cap(h.turns)+waitMost) {
-		return ErrBusy
+	var again chan struct{}
+	if h.right.Contains(sum) { // It was right: those who guess do not keep it out.
+		again = h.again
+	} else {
+		defer h.asked.Add(-1)
+		if h.asked.Add(1) > int64(cap(h.turns)+waitMost) {
+			return ErrBusy
+		}
 	}
 	select {
 	case h.turns <- struct{}{}:
+		defer func() { <-h.turns }()
+	case again <- struct{}{}:
+		defer func() { <-again }()
 	case <-ctx.Done():
 		return errAbandoned
 	}
-	defer func() { <-h.turns }()
 	if ctx.Err() != nil {
 		return errAbandoned
 	}

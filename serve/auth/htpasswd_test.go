@@ -395,6 +395,34 @@ func TestBoundedChecks(t *testing.T) {
 	}
 }
 
+// TestGuessesLockNobodyOut: whose password was right before does not wait for
+// those of others, however many there are.
+func TestGuessesLockNobodyOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "alice:"+secret4)
+	w.wants(t, "alice", "secret", nil, 1)
+	hold := make(chan struct{})
+	w.check = func(h hash, password string) bool {
+		if password != "secret" {
+			<-hold
+		}
+		return h.matches(password)
+	}
+	var done sync.WaitGroup
+	for i := range 2 + waitMost {
+		done.Go(func() { _ = w.Verify(t.Context(), "alice", fmt.Sprint("guess ", i)) })
+	}
+	for w.asked.Load() < 2+waitMost {
+		runtime.Gosched()
+	}
+	w.pass(2 * rememberFor)
+	if err := w.Verify(t.Context(), "alice", "secret"); err != nil {
+		t.Errorf("alice gets %v", err)
+	}
+	close(hold)
+	done.Wait()
+}
+
 // TestAbandonedChecks are not made, but for others who ask the same.
 func TestAbandonedChecks(t *testing.T) {
 	t.Parallel()
