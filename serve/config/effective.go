@@ -70,10 +70,11 @@ func (l *settings) as(key string) {
 	}
 }
 
-func (l *settings) headers(key string, header http.Header) {
+// headers adds headers, whose values are hidden if they may be secret.
+func (l *settings) headers(key string, header http.Header, secret func(name string) bool) {
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		values := header[name]
-		if secretName(name) {
+		if secret(name) {
 			values = []string{Hidden}
 		}
 		l.add(key+"."+name, values)
@@ -123,7 +124,7 @@ func (l *settings) http() {
 	l.add("http.host", c.Host)
 	l.add("http.relativeurls", c.RelativeURLs)
 	l.add("http.draintimeout", c.DrainTimeout)
-	l.headers("http.headers", c.Headers)
+	l.headers("http.headers", c.Headers, secretName) // Whoever asks gets them.
 	if t := c.TLS; t.Certificate != "" {
 		l.add("http.tls.certificate", t.Certificate)
 		l.add("http.tls.key", t.Key)
@@ -177,7 +178,7 @@ func (l *settings) health() {
 	for i, e := range h.HTTP {
 		entry := "health.http." + strconv.Itoa(i)
 		l.add(entry+".uri", hideURL(e.URI))
-		l.headers(entry+".headers", e.Headers)
+		l.headers(entry+".headers", e.Headers, secretSent)
 		l.add(entry+".statuscode", e.StatusCode)
 		l.own(entry+".timeout", e.Timeout)
 		l.add(entry+".interval", e.Interval)
@@ -199,8 +200,8 @@ func (l *settings) notify() {
 		entry := "notifications.endpoints." + strconv.Itoa(e.index)
 		l.add(entry+".name", e.Name)
 		l.add(entry+".disabled", false)
-		l.add(entry+".url", hideURL(e.URL))
-		l.headers(entry+".headers", e.Headers)
+		l.add(entry+".url", hidePath(e.URL))
+		l.headers(entry+".headers", e.Headers, secretSent)
 		l.add(entry+".timeout", e.Timeout)
 		l.add(entry+".threshold", e.Threshold)
 		l.add(entry+".backoff", e.Backoff)

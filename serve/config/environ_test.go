@@ -40,7 +40,7 @@ notifications: {endpoints: [{name: a, url: 'http://a/'}, {name: b, url: 'http://
 		"a list from nothing":                 {"", "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME=c\nREGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL=http://c/", "notifications.endpoints.0.name: c"},
 		"a list as YAML":                      {file, "REGISTRY_NOTIFICATIONS_ENDPOINTS=[{name: z, url: 'http://z/'}]", "notifications.endpoints.0.name: z"},
 		"ten entries":                         {"", endpoints(11), "notifications.endpoints.10.name: e10\nnotifications.endpoints.2.name: e2"},
-		"headers of an entry":                 {file, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS_X-TEAM=[ops]", "notifications.endpoints.0.headers.X-Team: [ops]"},
+		"headers of an entry":                 {file, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_HEADERS_X-TEAM=[ops]", "notifications.endpoints.0.headers.X-Team: [(hidden)]"},
 		"an element of a list":                {file, "REGISTRY_HTTP_TLS_CLIENTCAS_1=/z.crt", "http.tls.clientcas: [/a.crt, /z.crt]"},
 		"an element more":                     {file, "REGISTRY_HTTP_TLS_CLIENTCAS_2=/z.crt", "http.tls.clientcas: [/a.crt, /b.crt, /z.crt]"},
 		"a list in one value":                 {file, "REGISTRY_HTTP_TLS_CLIENTCAS=[/y.crt, /z.crt]", "http.tls.clientcas: [/y.crt, /z.crt]"},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -17,6 +18,29 @@ func secretName(name string) bool {
 		}
 	}
 	return false
+}
+
+// secretSent tells whether a header that we send may be a secret: services have
+// names of their own for those.
+func secretSent(name string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Type", "Host", "User-Agent":
+		return false
+	}
+	return true
+}
+
+// hidePath hides the path of a URL as well: that of a webhook is often all that
+// its service asks for.
+func hidePath(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return Hidden
+	}
+	if u.Path != "" && u.Path != "/" {
+		return hideURL((&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}).String()) + "/" + Hidden
+	}
+	return hideURL(s)
 }
 
 // hideURL hides who logs in by a URL, and the values of its query.
