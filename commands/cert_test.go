@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"strings"
 	"testing"
 )
@@ -38,6 +40,19 @@ func TestShellQuote(t *testing.T) {
 	for in, want := range map[string]string{"a/b:1": "a/b:1", "": "''", "a b": "'a b'", "it's": `'it'\''s'`, "$HOME": "'$HOME'", "[::1]:5000": "'[::1]:5000'"} {
 		if got := shellQuote(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestTrustOfStrangeNames: what a server calls its CA does not reach the
+// terminal as orders, in an answer that asks whether to trust it.
+func TestTrustOfStrangeNames(t *testing.T) {
+	t.Parallel()
+	name := pkix.Name{CommonName: "good\x1b[2K\nname"}
+	for _, c := range []*x509.Certificate{{Subject: name, IsCA: true}, {Issuer: name, RawIssuer: []byte("x")}} {
+		_, err := caToTrust([]*x509.Certificate{c}, &certTrustOptions{What: "reg:5000"}, true)
+		if err == nil || !strings.Contains(err.Error(), "good?[2K?name") {
+			t.Errorf("%q", err)
 		}
 	}
 }

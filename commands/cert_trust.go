@@ -95,7 +95,7 @@ func runCertTrust(ctx context.Context, env *Env, o *certTrustOptions) error {
 	}
 	for _, p := range cert.InspectChain([]*x509.Certificate{ca}, o.What, env.Now()) {
 		if p.Level == cert.Warning && !ca.IsCA {
-			env.say("warning: %s", p)
+			env.say("warning: %s", printable(p.String()))
 		}
 	}
 	source := o.What
@@ -146,7 +146,7 @@ func caToTrust(chain []*x509.Certificate, o *certTrustOptions, live bool) (*x509
 		ca = chain[i]
 	}
 	if !ca.IsCA && !bytes.Equal(ca.RawIssuer, ca.RawSubject) {
-		return nil, &ExitError{exitInvalid, fmt.Errorf("%s: it is a certificate of %s; what clients must trust is the certificate of that CA", o.What, ca.Issuer)}
+		return nil, &ExitError{exitInvalid, fmt.Errorf("%s: it is a certificate of %s; what clients must trust is the certificate of that CA", o.What, printable(ca.Issuer.String()))}
 	}
 	print := fingerprint(ca)
 	given := strings.ToLower(strings.ReplaceAll(o.Fingerprint, ":", ""))
@@ -155,7 +155,7 @@ func caToTrust(chain []*x509.Certificate, o *certTrustOptions, live bool) (*x509
 		return ca, nil
 	case given == "":
 		return nil, usagef("%s shows the CA %s. Is its fingerprint the one that the registry has told? Then: regctl cert trust %s --fingerprint %s",
-			o.What, ca.Subject, o.What, print)
+			o.What, printable(ca.Subject.String()), o.What, print)
 	}
 	return nil, &ExitError{exitDenied, fmt.Errorf("%s: the fingerprint of its CA is %s, not the one that was given: this is another CA, or somebody is in between", o.What, print)}
 }
