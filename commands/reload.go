@@ -74,8 +74,14 @@ func (r *reloader) look(ctx context.Context, asked bool) {
 	r.take(ctx, raw)
 }
 
-// take puts what was read in force, or says all that is wrong with it.
+// take puts what was read in force, or says all that is wrong with it. An empty
+// file would be right: who starts with one wants the defaults, but who emptied
+// one that says something hardly does.
 func (r *reloader) take(ctx context.Context, raw []byte) {
+	if len(bytes.TrimSpace(raw)) == 0 {
+		r.log.LogAttrs(ctx, slog.LevelError, "the config file is empty, what it said before stays in force", slog.String("file", r.name))
+		return
+	}
 	c, warnings, err := r.parse(raw)
 	for _, w := range warnings {
 		r.log.LogAttrs(ctx, slog.LevelWarn, w.String())
@@ -106,23 +112,45 @@ func (r *reloader) take(ctx context.Context, raw []byte) {
 // the server, as it ends whatever loses its terminal. One that comes while the
 // server waits for its store is heeded later.
 func (e *Env) heedHangups(o *serveOptions) (forget func()) {
-	if e.configPath(o.Config) == "" {
+	if e.followedConfig(o) == "" {
 		return func() {}
 	}
 	o.asked, forget = hangups(e.Shows)
 	return forget
 }
 
+// followedConfig is the config file whose changes count, or empty. A pipe is
+// read once: nothing, or nobody, is at its other end later.
+func (e *Env) followedConfig(o *serveOptions) string {
+	path := e.configPath(o.Config)
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return ""
+	}
+	return path
+}
+
+// readFile reads a file, and nothing that may be read for ever.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New(path + " is no file any more")
+	}
+	return os.ReadFile(path)
+}
+
 // reloading puts the config file of o in force when it changes, and at once
 // when it is asked to, until end is called.
 func (e *Env) reloading(ctx context.Context, o *serveOptions, apply func(*config.Config) []string, log *slog.Logger) (end func()) {
-	path := e.configPath(o.Config)
+	path := e.followedConfig(o)
 	if path == "" {
 		return func() {}
 	}
 	r := &reloader{
 		name: path, apply: apply, after: e.After, log: log,
-		read: func() ([]byte, error) { return os.ReadFile(path) },
+		read: func() ([]byte, error) { return readFile(path) },
 		parse: func(raw []byte) (*config.Config, []config.Problem, error) {
 			return e.parseServe(o, filepath.Base(path), raw)
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -166,6 +167,48 @@ func TestReloadCannotRead(t *testing.T) {
 	r.look(t.Context(), false)
 	if got := f.said(); !strings.Contains(got, "again") {
 		t.Error(got)
+	}
+}
+
+// A file that was emptied changes nothing, though one may start with it.
+func TestReloadOfNothing(t *testing.T) {
+	t.Parallel()
+	f := &fakeFile{content: level("info")}
+	r := f.reloader()
+	f.content = " \n"
+	for range 4 {
+		r.look(t.Context(), false)
+	}
+	if got := f.said(); got != `level=ERROR msg="the config file is empty, what it said before stays in force" file=config.yml` || len(f.taken) > 0 {
+		t.Errorf("said %s, took %v", got, f.taken)
+	}
+	f.content = level("warn")
+	r.look(t.Context(), false)
+	r.look(t.Context(), false)
+	if got := f.said(); got != "" || fmt.Sprint(f.taken) != "[warn]" {
+		t.Errorf("said %s, took %v", got, f.taken)
+	}
+}
+
+// Of what is read once nothing is expected later: to read it again may give
+// nothing, or never end.
+func TestReloadOfFilesOnly(t *testing.T) {
+	t.Parallel()
+	e := &Env{}
+	name := filepath.Join(t.TempDir(), "config.yml")
+	if err := os.WriteFile(name, []byte(level("info")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{name: name, os.DevNull: "", "": ""} {
+		if got := e.followedConfig(&serveOptions{Config: path}); got != want {
+			t.Errorf("%q: followed is %q", path, got)
+		}
+	}
+	if _, err := readFile(name); err != nil {
+		t.Error(err)
+	}
+	if _, err := readFile(os.DevNull); err == nil {
+		t.Error("a device was read")
 	}
 }
 
