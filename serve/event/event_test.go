@@ -272,6 +272,13 @@ func TestWhatIsTold(t *testing.T) {
 			}
 			return err
 		}, nil},
+		{"mount what is there from where it is not", func() error {
+			up, err := reg.MountBlob(ctx, "b", "empty", layer)
+			if up != nil {
+				err = errors.Join(errors.New("it is to be uploaded again"), up.Cancel(ctx))
+			}
+			return err
+		}, []string{"mount b:" + blob}},
 		{"push a blob", func() error { ocitest.PushBlob(t, reg, "b", "new"); return nil }, []string{fmt.Sprintf("push b:@%.14s", digest.FromString("new"))}},
 		{"delete a blob", func() error { return reg.DeleteBlob(ctx, "b", layer) }, []string{"delete b:" + blob}},
 		{"delete no blob", func() error { return wants(reg.DeleteBlob(ctx, "b", layer), oci.BlobUnknown) }, nil},

@@ -298,7 +298,11 @@ func (o *observer) MountBlob(ctx context.Context, repo, from string, d oci.Diges
 		source = repo
 	}
 	at, err := o.StatBlob(ctx, source, d)
-	if errors.Is(err, oci.BlobUnknown) && from != "" && from != repo { // Nothing to be mounted: that is not worth a note.
+	elsewhere := from != "" && from != repo
+	if errors.Is(err, oci.BlobUnknown) && elsewhere { // It may be mounted already.
+		at, err = o.StatBlob(ctx, repo, d)
+	}
+	if errors.Is(err, oci.BlobUnknown) && elsewhere { // Nothing to be mounted: that is not worth a note.
 		return o.upload(repo)(o.Registry.Upload(ctx, repo, "", oci.UploadOptions{Algorithm: algorithm(d)}))
 	}
 	t := blob(repo, d, at.Size)
