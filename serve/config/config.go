@@ -47,6 +47,7 @@ type Config struct {
 	hostCut  string            // What does not count of the path in http.host.
 	hostless string            // What http.host says, if it is no URL.
 	oldTLS   string            // The version in http.tls.minimumtls, if it is too old.
+	rc4      []string          // What is left out of http.tls.ciphersuites.
 	loglevel string            // What was said before there was log.level, which wins.
 	said     map[string]string // Where each value was said, by its name in lower case.
 	idle     []Setting         // What was said and has no effect.

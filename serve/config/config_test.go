@@ -314,6 +314,7 @@ func TestWarnings(t *testing.T) {
 		{"", "REGISTRY_HTTP_HOST=example.com", `REGISTRY_HTTP_HOST: http.host: as with registry:2, "example.com" does not count`},
 		{"http: {tls: {certificate: /c, key: /k, minimumtls: tls1.0}}", "", "http.tls.minimumtls: tls1.0 is broken (RFC 8996), and not spoken"},
 		{"http: {tls: {certificate: /c, key: /k, minimumtls: tls1.1}}", "", "http.tls.minimumtls: tls1.1 is broken (RFC 8996), and not spoken"},
+		{"http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_RSA_WITH_RC4_128_SHA, TLS_RSA_WITH_AES_128_CBC_SHA]}}", "", "http.tls.ciphersuites: TLS_RSA_WITH_RC4_128_SHA is broken (RFC 7465), and left out"},
 		{"notifications: {endpoints: [{url: 'http://x:1/'}]}", "", "notifications.endpoints.0 has no name: it is called x:1, and"},
 		{"redis: {addr: x}", "", "redis: has no effect"},
 	}

@@ -188,7 +188,7 @@ notifications: {endpoints: [{name: a, url: http://x/}, {name: a, disabled: true}
 	for file, want := range map[string]string{
 		"http: {tls: {certificate: /c}}":                                                       "config.yml:1: http.tls.certificate is there without http.tls.key",
 		"http: {tls: {certificate: /c, key: /k, minimumtls: ssl3}}":                            `"ssl3" is neither tls1.2 nor tls1.3`,
-		"http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_RSA_WITH_RC4_128_SHA]}}":    "TLS_RSA_WITH_RC4_128_SHA is broken (RFC 7465)",
+		"http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_RSA_WITH_RC4_128_SHA]}}":    "TLS_RSA_WITH_RC4_128_SHA is broken (RFC 7465), and there is no other",
 		"http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_RSA_WITH_AES_128_CBC_SH]}}": "is no name of a cipher suite of Go; did you mean TLS_RSA_WITH_AES_128_CBC_SHA?",
 		"http: {tls: {certificate: /c, key: /k, clientauth: verify-client-cert-if-given}}":     "http.tls.clientauth is there without http.tls.clientcas",
 		"http: {tls: {certificate: /c, key: /k, clientcas: [/x], clientauth: any}}":            `"any" is none of request-client-cert`,

@@ -62,11 +62,15 @@ func setCipherSuites(c *Config, n node) error {
 		id, ok := ids[name]
 		switch {
 		case strings.Contains(name, "RC4"):
-			return fmt.Errorf("%s is broken (RFC 7465); leave it out", name)
+			c.rc4 = append(c.rc4, name)
+			continue
 		case !ok:
 			return fmt.Errorf("%q is no name of a cipher suite of Go%s", name, nearest(name, keys(ids)))
 		}
 		c.HTTP.TLS.CipherSuites = append(c.HTTP.TLS.CipherSuites, id)
+	}
+	if len(c.rc4) > 0 && len(c.HTTP.TLS.CipherSuites) == 0 {
+		return fmt.Errorf("%s is broken (RFC 7465), and there is no other", c.rc4[0])
 	}
 	return nil
 }
@@ -96,6 +100,9 @@ func (p *parser) checkTLS(c *Config) {
 	if t.MinVersion == tls.VersionTLS13 && len(t.CipherSuites) > 0 {
 		p.warnf(p.at["http.tls.ciphersuites"], "http.tls.ciphersuites has no effect: there is nothing to choose with TLS 1.3")
 		t.CipherSuites = nil
+	}
+	for _, name := range c.rc4 {
+		p.warnf(p.at["http.tls.ciphersuites"], "http.tls.ciphersuites: %s is broken (RFC 7465), and left out", name)
 	}
 	if c.oldTLS != "" {
 		p.warnf(p.at["http.tls.minimumtls"], "http.tls.minimumtls: %s is broken (RFC 8996), and not spoken: tls1.2, which every client since 2014 speaks, is the least", c.oldTLS)
