@@ -30,7 +30,7 @@ const apacheUsage = `Usage:
   htpasswd -v [-b|-i] FILE USER [PASSWORD]
   htpasswd -D FILE USER
 
- -B  bcrypt, which is all that a registry reads, and all that is written here
+ -B  bcrypt, which is all that registry:2 reads, and all that is written here
  -C  what a check of the password costs, 4 to 17 (default 5)
  -c  make the file, or make it anew
  -n  write the line to stdout instead
@@ -85,7 +85,7 @@ func parseApache(args []string) (*apacheOptions, error) {
 	}
 	for i, on := range others {
 		if on {
-			return nil, apacheError(apacheSyntax, "-%c makes passwords that no registry reads, so that all logins fail; use -B", "mdsp25"[i])
+			return nil, apacheError(apacheSyntax, "-%c makes passwords that registry:2 does not read, so that all its logins fail; use -B", "mdsp25"[i])
 		}
 	}
 	if err := o.arguments(flags.Args()); err != nil {
@@ -162,7 +162,7 @@ func runApache(env *Env, args []string) error {
 		return apacheError(apacheValue, "%v", err)
 	}
 	if !o.Bcrypt {
-		env.say("htpasswd: this is bcrypt, which is all that a registry reads; Apache's own needs -B for it")
+		env.say("htpasswd: this is bcrypt, which is all that registry:2 reads; Apache's own needs -B for it")
 	}
 	if o.Print {
 		_, err := fmt.Fprintf(env.Stdout, "%s:%s\n\n", o.User, encoded)

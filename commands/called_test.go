@@ -135,7 +135,7 @@ func TestParseApacheErrors(t *testing.T) {
 		"-bi file user":      {apacheSyntax, "-b and -i do not go together"},
 		"-x file user":       {apacheSyntax, "unknown shorthand flag"},
 		"--help":             {apacheSyntax, "Usage:"},
-		"-mbn user pass":     {apacheSyntax, "-m makes passwords that no registry reads, so that all logins fail; use -B"},
+		"-mbn user pass":     {apacheSyntax, "-m makes passwords that registry:2 does not read, so that all its logins fail; use -B"},
 		"-p file user":       {apacheSyntax, "-p makes passwords"},
 		"-5 file user":       {apacheSyntax, "-5 makes passwords"},
 		"–nb -B user pass":   {apacheSyntax, `"–nb" begins with an en dash; type -nb`},
