@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"os"
 
@@ -18,9 +17,7 @@ import (
 func (a *Assembly) notify(ctx context.Context, p Parts, s *store.Store) error {
 	c := p.Config.Notify
 	if len(c.Endpoints) == 0 {
-		if err := a.state.KeepEndpoints(ctx); err != nil {
-			p.Log.LogAttrs(ctx, slog.LevelWarn, "notifications for endpoints that are no more stay", slog.Any("error", err))
-		}
+		event.Forget(ctx, a.state, p.Log)
 		return nil
 	}
 	outbox := a.state

@@ -309,10 +309,11 @@ func TestOneEndpointDoesNotSlowAnother(t *testing.T) {
 
 // TestRestart wants a notifier to go on where another stopped: endpoints that
 // are new are told what happens from then on, those that are no more leave
-// nothing.
+// nothing but a line in the log.
 func TestRestart(t *testing.T) {
 	h := &hook{answer: func(*http.Request) (*http.Response, error) { return nil, errors.New("down") }}
 	o := to(h)
+	var log bytes.Buffer
 	o.Endpoints = append(o.Endpoints, event.Endpoint{Name: "gone", URL: "http://gone.test"})
 	inWorld(t, o, func(w *world) {
 		w.push("a", "b")
@@ -321,11 +322,15 @@ func TestRestart(t *testing.T) {
 		h.answer = nil
 		fresh := &hook{}
 		o := to(nil)
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
 		o.Client.Transport = route{"hook.test": h, "new.test": fresh}
 		o.Endpoints = append(o.Endpoints, event.Endpoint{Name: "new", URL: "http://new.test"})
 		w.begin(o)
 		if s := w.n.Stats(); s[0].Pending != 2 || s[1].Pending != 0 {
 			t.Errorf("at first: %+v", s)
+		}
+		if said := log.String(); strings.Count(said, "forgotten") != 1 || !strings.Contains(said, "endpoint=gone count=2") {
+			t.Errorf("said: %s", said)
 		}
 		w.push("c")
 		after(soon)

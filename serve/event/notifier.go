@@ -75,9 +75,7 @@ func New(ctx context.Context, outbox Outbox, layout Layout, o Options) *Notifier
 			stats: Stats{Endpoint: e.Name, URL: shown(e.URL)},
 		})
 	}
-	if err := outbox.KeepEndpoints(ctx, names...); err != nil {
-		n.warn(ctx, "notifications for endpoints that are no more stay", err)
-	}
+	Forget(ctx, outbox, o.Log, names...)
 	n.settleAll(ctx)
 	counts, err := outbox.EventCounts(ctx)
 	if err != nil {

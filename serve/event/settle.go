@@ -5,10 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/state"
 )
+
+// Forget forgets what all endpoints but these were to be told, and logs how much
+// that is. That it cannot is logged, too.
+func Forget(ctx context.Context, left Remains, log *slog.Logger, names ...string) {
+	counts, err := left.EventCounts(ctx)
+	if err == nil {
+		err = left.KeepEndpoints(ctx, names...)
+	}
+	if err != nil {
+		log.LogAttrs(ctx, slog.LevelWarn, "notifications for endpoints that are no more stay", slog.Any("error", err))
+		return
+	}
+	for _, c := range counts {
+		if c.Pending > 0 && !slices.Contains(names, c.Endpoint) {
+			log.LogAttrs(ctx, slog.LevelWarn, "an endpoint is not configured any more: what it was still to be told is forgotten",
+				slog.String("endpoint", c.Endpoint), slog.Int("count", c.Pending))
+		}
+	}
+}
 
 // settleAtOnce is how many events are settled at once.
 const settleAtOnce = 256
