@@ -112,8 +112,12 @@ func openLock(root string) (*os.File, *ids, error) {
 	if err := makePrivate(OS{}, root, owner); err != nil {
 		return nil, owner, err
 	}
-	name := path.Join(root, Private, "lock")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	in, err := openPrivate(root, owner)
+	if err != nil {
+		return nil, owner, err
+	}
+	defer in.Close()
+	f, err := in.OpenFile("lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil || owner == nil {
 		return f, owner, err
 	}
@@ -129,10 +133,15 @@ func (l *Locked) Path(name string) string { return path.Join(l.root, Private, na
 // Give gives our own file name to whom the store belongs, and to nobody else:
 // it is readable and writable by them alone.
 func (l *Locked) Give(name string) error {
-	if err := os.Chmod(l.Path(name), 0o600); err != nil || l.owner == nil {
+	in, err := openPrivate(l.root, l.owner)
+	if err != nil {
 		return err
 	}
-	return os.Chown(l.Path(name), l.owner.uid, l.owner.gid)
+	defer in.Close()
+	if err := in.Chmod(name, 0o600); err != nil || l.owner == nil {
+		return err
+	}
+	return in.Lchown(name, l.owner.uid, l.owner.gid)
 }
 
 // served is the file whose time of change says until when a server of ours
@@ -143,7 +152,12 @@ const served = "served"
 // ahead, is written by a server of ours. Before that is over it is to be
 // called again; with 0, once nothing is written any more.
 func (l *Locked) Serving(ahead time.Duration) error {
-	f, err := os.OpenFile(l.Path(served), os.O_RDWR|os.O_CREATE, 0o600)
+	in, err := openPrivate(l.root, l.owner)
+	if err != nil {
+		return refused(err)
+	}
+	defer in.Close()
+	f, err := in.OpenFile(served, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return refused(err)
 	}
@@ -157,7 +171,7 @@ func (l *Locked) Serving(ahead time.Duration) error {
 	}
 	if ahead > 0 {
 		until := info.ModTime().Add(ahead)
-		if err := os.Chtimes(l.Path(served), until, until); err != nil {
+		if err := in.Chtimes(served, until, until); err != nil {
 			return refused(err)
 		}
 	}

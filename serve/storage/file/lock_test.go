@@ -235,3 +235,41 @@ func TestGive(t *testing.T) {
 		}
 	}
 }
+
+// TestLinksOutOfAStore: whose store root locks does not get other files by it.
+func TestLinksOutOfAStore(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give files away")
+	}
+	const uid = 12345
+	for _, link := range []string{file.Private + "/lock", file.Private + "/served", file.Private + "/state.db", file.Private} {
+		t.Run(link, func(t *testing.T) {
+			t.Parallel()
+			root, other := t.TempDir(), t.TempDir()
+			victim, to := filepath.Join(other, "lock"), filepath.Join(other, "lock")
+			ok(t, os.WriteFile(victim, []byte("kept"), 0o644))
+			if link == file.Private {
+				to = other
+			} else {
+				ok(t, os.Mkdir(filepath.Join(root, file.Private), 0o700))
+			}
+			ok(t, os.Symlink(to, filepath.Join(root, link)))
+			ok(t, os.Lchown(root, uid, uid))
+			l, err := file.Lock(t.Context(), root, 0, time.After)
+			if err == nil {
+				err = errors.Join(l.Serving(time.Hour), l.Give("state.db"), l.Unlock())
+			}
+			if err == nil {
+				t.Error("the link was followed")
+			}
+			info, err := os.Stat(victim)
+			ok(t, err)
+			data, err := os.ReadFile(victim)
+			ok(t, err)
+			if info.Sys().(*syscall.Stat_t).Uid != 0 || info.Mode().Perm() != 0o644 || string(data) != "kept" {
+				t.Errorf("%v, %+v, %q", info.Mode(), info.Sys(), data)
+			}
+		})
+	}
+}
