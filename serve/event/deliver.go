@@ -45,6 +45,9 @@ func (n *Notifier) deliver(ctx context.Context, e *endpoint) {
 			page = 1
 		}
 		es, err := n.outbox.NextEvents(ctx, e.Name, page)
+		if ctx.Err() != nil {
+			return // What was read or not is for the next server.
+		}
 		if !n.wrote(ctx, err) {
 			n.wait(ctx, e, unreadWait)
 			continue

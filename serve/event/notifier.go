@@ -220,7 +220,7 @@ func (n *Notifier) trim(ctx context.Context, e *endpoint) {
 		}
 		e.change(func(s *Stats) { s.Pending = max(s.Pending-int64(len(dropped)), 0); s.Dropped += int64(len(dropped)) })
 		if err != nil || len(dropped) == 0 {
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				n.warn(ctx, "too many notifications wait, and cannot be dropped", err)
 			}
 			return

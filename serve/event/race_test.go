@@ -1,7 +1,9 @@
 package event_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/event"
+	"github.com/regctl/regctl/serve/state"
 	"github.com/regctl/regctl/serve/storage/mem"
 )
 
@@ -80,5 +83,30 @@ func TestCrashWhileManyPushOneTag(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.box.kill()
+	}
+}
+
+// ending is an outbox that is being read when its server ends.
+type ending struct {
+	*state.State
+	end func()
+}
+
+func (e ending) NextEvents(ctx context.Context, _ string, _ int) ([]state.Event, error) {
+	e.end()
+	return nil, ctx.Err()
+}
+
+// TestEndIsNoFault wants nothing logged of an outbox that was not read because
+// the server ends.
+func TestEndIsNoFault(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	o := to(&hook{})
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	event.New(ctx, ending{openState(t), cancel}, open(t, mem.New()), o).Run(ctx)
+	if log.Len() > 0 {
+		t.Error(log.String())
 	}
 }
