@@ -23,6 +23,8 @@ health: {storagedriver: {enabled: true}}
 validation: {manifests: {indexes: {platforms: list, platformlist: [{architecture: none, os: none}]}}}
 notifications: {events: {includereferences: true}, endpoints: [{name: dead, url: 'http://dead.test/'}]}
 `)
+	lacking := claims
+	lacking.Others = map[string]string{"foreign layers may be missing": "the section validation wants their URLs"}
 	ocitest.Run(t, func(t testing.TB) oci.Registry {
 		a, err := Assemble(t.Context(), Parts{Config: c, Dir: t.TempDir(), Client: client})
 		if err != nil {
@@ -38,7 +40,7 @@ notifications: {events: {includereferences: true}, endpoints: [{name: dead, url:
 			}
 		})
 		return remote{"http://" + a.Addrs()[0].String()}
-	}, claims, ocitest.Exceptions{Others: map[string]string{"foreign layers may be missing": "the section validation wants their URLs"}})
+	}, lacking)
 }
 
 // down answers nothing.
