@@ -127,6 +127,15 @@ func (s *Server) accept(srv *http.Server, l net.Listener) error {
 		if s.Protocols == nil || s.Protocols.HTTP2() {
 			t.NextProtos = []string{"h2", "http/1.1"}
 		}
+		if other := t.GetConfigForClient; other != nil {
+			t.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				c, err := other(hello)
+				if c != nil {
+					c.NextProtos = t.NextProtos
+				}
+				return c, err
+			}
+		}
 		l = tls.NewListener(l, t)
 	}
 	return srv.Serve(l)

@@ -2,11 +2,9 @@ package serve
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -65,20 +63,11 @@ func newTLS(c config.TLS, now func() time.Time, log *slog.Logger) (*tls.Config, 
 	if t.ClientAuth, err = clientAuth(c.ClientAuth); err != nil {
 		return nil, err
 	}
-	t.ClientCAs = x509.NewCertPool()
-	for _, name := range c.ClientCAs {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, &ConfigError{"http.tls.clientcas", err}
-		}
-		if !t.ClientCAs.AppendCertsFromPEM(data) {
-			why := noCertificate(data)
-			if why == "" {
-				why = "has no certificate in it that can be read"
-			}
-			return nil, &ConfigError{"http.tls.clientcas", fmt.Errorf("%s %s", name, why)}
-		}
+	cas, err := newClientCAs(c.ClientCAs, now, log)
+	if err != nil {
+		return nil, &ConfigError{"http.tls.clientcas", err}
 	}
+	cas.follow(t)
 	return t, nil
 }
 
