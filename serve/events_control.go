@@ -113,9 +113,8 @@ func OpenEvents(ctx context.Context, p UpkeepParts) (Events, error) {
 		return nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
 	}
 	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
-	var held *file.HeldError
 	switch {
-	case errors.As(err, &held):
+	case mayBeHeld(err):
 		return dialEvents(ctx, p.Dir, err)
 	case err != nil:
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/regctl/regctl/gc"
@@ -52,9 +53,8 @@ func OpenUpkeep(ctx context.Context, p UpkeepParts) (Upkeep, error) {
 		return nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
 	}
 	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
-	var held *file.HeldError
 	switch {
-	case errors.As(err, &held):
+	case mayBeHeld(err):
 		return dialControl(ctx, p.Dir, err)
 	case err != nil:
 		return nil, err
@@ -65,6 +65,14 @@ func OpenUpkeep(ctx context.Context, p UpkeepParts) (Upkeep, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// mayBeHeld tells whether a server may have the store that could not be locked:
+// one has, or the store is read-only for this process, which says nothing of
+// others.
+func mayBeHeld(err error) bool {
+	var held *file.HeldError
+	return errors.As(err, &held) || errors.Is(err, syscall.EROFS)
 }
 
 // local works on a store in this process.

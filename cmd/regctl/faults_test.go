@@ -184,6 +184,32 @@ func TestReadOnlyStore(t *testing.T) {
 	}
 }
 
+// TestReadOnlyForOthers: who may not write to the directory of a store, as
+// units of systemd may not, still asks the server that has it.
+func TestReadOnlyForOthers(t *testing.T) {
+	t.Parallel()
+	dir, view := t.TempDir(), t.TempDir()
+	s := startRegctl(t, dir)
+	for _, args := range [][]string{{"--bind", dir, view}, {"-o", "remount,ro,bind", view}} {
+		if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
+			missing(t, fmt.Sprintf("cannot mount: %v: %s", err, out))
+		}
+		if args[0] == "--bind" {
+			t.Cleanup(func() { _ = exec.Command("umount", view).Run() })
+		}
+	}
+	p := newRegctl(t)
+	for _, args := range [][]string{{"gc"}, {"check"}, {"events", "ls"}} {
+		p.run(t, append(args, "--data", view)...)
+	}
+	if err := s.stop(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := p.try(t, "gc", "--data", view); err == nil || !strings.Contains(said, "read-only file system") || strings.Count(said, "\n") != 1 {
+		t.Errorf("without a server: %v: %s", err, said)
+	}
+}
+
 // slowUpload is an upload of which the last byte is missing.
 type slowUpload struct {
 	conn net.Conn
