@@ -146,7 +146,7 @@ func TestEveryKindHasAMethod(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, path := range []string{
 		"/v2/", "/v2/a/blobs/uploads/", "/v2/a/b/manifests/latest?tag=x", "/v2/a%2Fb/tags/list", "/v2/a/%2e%2e/manifests/x",
-		"/v2/a/blobs/" + sha256abc, "/v2/a/blobs/uploads/id?digest=" + sha512abc, "/v2/_catalog?n=5&last=%00", "//v2//", "/v2/a/_regctl/tags",
+		"/v2/a/blobs/" + sha256abc, "/v2/a/blobs/uploads/id?digest=" + sha512abc, "/v2/_catalog?n=5&last=%00", "//v2//", "/v2/a/_regctl/tags", "/", "/_ping", "/v1/_ping", "/healthz", "/v2/_regctl/deletions", "/v2/a",
 	} {
 		for _, method := range []string{"GET", "PUT", "DELETE", "POST"} {
 			f.Add(method, path)
@@ -171,7 +171,7 @@ func FuzzParse(f *testing.F) {
 func checkParts(t *testing.T, q *request) {
 	t.Helper()
 	switch q.form {
-	case formPing, formHealth, formReady, formCatalog:
+	case formRoot, formPing, formHealth, formReady, formCatalog, formDeletions:
 		if q.repo != "" || q.ref != "" {
 			t.Fatalf("names from nowhere: %+v", q.target)
 		}
