@@ -202,9 +202,11 @@ func (n *Notifier) wrote(ctx context.Context, err error) bool {
 	return err == nil
 }
 
-// pulled notes a pull, unless too much waits already.
+// pulled notes a pull, unless too much waits already. Who only looks reads
+// manifests: a layer is told whatever they say, or nobody would hear of an image
+// that is taken away.
 func (n *Notifier) pulled(ctx context.Context, d draft) {
-	if oci.CallerFrom(ctx).Look {
+	if d.kind == state.KindManifest && oci.CallerFrom(ctx).Look {
 		return
 	}
 	rows := n.rows(ctx, d)
