@@ -97,7 +97,7 @@ func (s *State) open(ctx context.Context) error {
 	if err != nil {
 		return s.failed("open", errors.Join(err, closeDB(db)))
 	}
-	s.db, s.writable = db, true
+	s.db, s.writable, s.unboxed = db, true, false
 	return nil
 }
 
@@ -122,10 +122,17 @@ func (s *State) openReadOnly(ctx context.Context) error {
 	if err == nil {
 		err = checkVersion(ctx, db, len(migrations()))
 	}
+	outbox := 0
+	if err == nil {
+		err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'outbox'").Scan(&outbox)
+	}
+	if err == nil && outbox > 0 {
+		err = s.readSeq(ctx, db)
+	}
 	if err != nil {
 		return s.failed("open", errors.Join(err, closeDB(db)))
 	}
-	s.db, s.writable = db, false
+	s.db, s.writable, s.unboxed = db, false, outbox == 0
 	return nil
 }
 

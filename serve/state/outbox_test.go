@@ -303,11 +303,10 @@ func TestNoState(t *testing.T) {
 	}
 }
 
-// TestOutboxIsAdded wants a file of before there was an outbox to get one, with
-// all that is in it.
-func TestOutboxIsAdded(t *testing.T) {
-	t.Parallel()
-	path := newPath(t)
+// withoutOutbox is a file of before there was an outbox.
+func withoutOutbox(t *testing.T) (path string) {
+	t.Helper()
+	path = newPath(t)
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +317,14 @@ func TestOutboxIsAdded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, path)
+	return path
+}
+
+// TestOutboxIsAdded wants a file of before there was an outbox to get one, with
+// all that is in it.
+func TestOutboxIsAdded(t *testing.T) {
+	t.Parallel()
+	s := open(t, withoutOutbox(t))
 	if err := s.Record(t.Context(), Deletion{Kind: KindTag, Repo: "app", Tag: "1"}); err != nil {
 		t.Fatal(err)
 	}
@@ -367,5 +373,50 @@ func TestOutboxIsIndexed(t *testing.T) {
 		if err != nil || !strings.Contains(plan, "INDEX "+index) {
 			t.Errorf("%s: %s, %v", query, plan, err)
 		}
+	}
+}
+
+// TestOutboxReadOnly wants what happens while a file is only read to come after
+// what waits in it, once it can be written.
+func TestOutboxReadOnly(t *testing.T) {
+	t.Parallel()
+	s, path := openNew(t)
+	s.Happened(announce(t, s, eventsOf("a", "1", "2", "3"))...)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = &State{path: path, now: time.Now}
+	if err := s.openReadOnly(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.Occurred(eventsOf("a", "4")...)
+	if got := tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "1 2 3 4" {
+		t.Errorf("told: %s", got)
+	}
+}
+
+// TestNoOutboxYet wants a file of before there was an outbox, which has no room
+// for one, to have nothing to tell.
+func TestNoOutboxYet(t *testing.T) {
+	t.Parallel()
+	s := &State{path: withoutOutbox(t), now: time.Now}
+	if err := s.openReadOnly(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	counts, err := s.EventCounts(t.Context())
+	if err != nil || len(counts) > 0 {
+		t.Errorf("counts are %v, %v", counts, err)
+	}
+	if got := tagsOf(t)(s.AnnouncedEvents(t.Context(), 0, 10)) + tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "" {
+		t.Errorf("told: %s", got)
+	}
+	if err := s.KeepEndpoints(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.Happened(announce(t, s, eventsOf("a", "1"))...)
+	if got := tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "1" {
+		t.Errorf("told: %s", got)
 	}
 }

@@ -189,7 +189,7 @@ const (
 
 // events reads events until they have more than maxBodies.
 func (s *State) events(ctx context.Context, where string, args ...any) ([]Event, error) {
-	db, err := s.reader()
+	db, err := s.outboxReader()
 	if db == nil || err != nil {
 		return nil, err
 	}
@@ -226,7 +226,7 @@ func (s *State) EventCounts(ctx context.Context) ([]EventCount, error) {
 	if s == nil {
 		return nil, nil
 	}
-	db, err := s.reader()
+	db, err := s.outboxReader()
 	if db == nil || err != nil {
 		return nil, err
 	}

@@ -60,9 +60,10 @@ type State struct {
 	path string
 	now  func() time.Time
 
-	mu       sync.Mutex // Guards the three below.
+	mu       sync.Mutex // Guards the four below.
 	db       *sql.DB    // Nil: there is no room to make it.
 	writable bool
+	unboxed  bool // There is no room for an outbox, which older files lack.
 	closed   bool
 
 	queue   sync.Mutex // Guards next.
@@ -121,6 +122,18 @@ func (s *State) reader() (*sql.DB, error) {
 		return nil, fmt.Errorf("the state %s %w", s.path, ErrClosed)
 	}
 	return s.db, nil
+}
+
+// outboxReader is reader for who reads the outbox.
+func (s *State) outboxReader() (*sql.DB, error) {
+	s.mu.Lock()
+	unboxed := s.unboxed
+	s.mu.Unlock()
+	db, err := s.reader()
+	if unboxed {
+		db = nil
+	}
+	return db, err
 }
 
 // writer returns the database for changes. What was opened on a full disk is
