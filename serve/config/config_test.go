@@ -316,6 +316,8 @@ func TestWarnings(t *testing.T) {
 		{"http: {tls: {certificate: /c, key: /k, minimumtls: tls1.1}}", "", "http.tls.minimumtls: tls1.1 is broken (RFC 8996), and not spoken"},
 		{"http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_RSA_WITH_RC4_128_SHA, TLS_RSA_WITH_AES_128_CBC_SHA]}}", "", "http.tls.ciphersuites: TLS_RSA_WITH_RC4_128_SHA is broken (RFC 7465), and left out"},
 		{"notifications: {endpoints: [{url: 'http://x:1/'}]}", "", "notifications.endpoints.0 has no name: it is called x:1, and"},
+		{"http: {tls: {certificate: /c, key: /k, clientcas: [/x], clientauth: require-any-client-cert}}", "", "http.tls.clientauth: with require-any-client-cert no certificate of a client is held against"},
+		{"http: {tls: {certificate: /c, key: /k, clientcas: [/x], clientauth: request-client-cert}}", "", "http.tls.clientauth: with request-client-cert no certificate of a client is held against"},
 		{"redis: {addr: x}", "", "redis: has no effect"},
 	}
 	for _, tt := range tests {

@@ -96,6 +96,8 @@ func (p *parser) checkTLS(c *Config) {
 		only("clientauth", "clientcas: there is nothing to hold a client's certificate against")
 	case t.ClientAuth == "":
 		t.ClientAuth = requireAndVerify
+	case t.ClientAuth == "request-client-cert", t.ClientAuth == "require-any-client-cert":
+		p.warnf(p.at["http.tls.clientauth"], "http.tls.clientauth: with %s no certificate of a client is held against http.tls.clientcas, so that anybody is let in; write %s", t.ClientAuth, requireAndVerify)
 	}
 	if t.MinVersion == tls.VersionTLS13 && len(t.CipherSuites) > 0 {
 		p.warnf(p.at["http.tls.ciphersuites"], "http.tls.ciphersuites has no effect: there is nothing to choose with TLS 1.3")
