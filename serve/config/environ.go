@@ -40,8 +40,8 @@ func (p *parser) override(root node, environ []string) (known bool) {
 // something, as in the file.
 func (p *parser) unknownVariable(name string, parts []string) {
 	hint := nearest(name, variables())
-	if !ofService(parts) && schema.meansToRestrict(parts) {
-		p.errors = append(p.errors, Problem{name, "unknown variable, and it looks as if it were to restrict something" + hint})
+	if why := schema.whyRefused(parts); why != "" && !ofService(parts) {
+		p.errors = append(p.errors, Problem{name, "unknown variable, and " + why + hint})
 		return
 	}
 	p.warnings = append(p.warnings, Problem{name, "unknown variable" + hint})

@@ -94,19 +94,26 @@ func meantToRestrict(key string, fields section) bool {
 	return schema.refuses(key)
 }
 
-// meansToRestrict asks [meantToRestrict] of the parts of an unknown variable,
-// from the first that is unknown. "enabled" alone is said of everything.
-func (s section) meansToRestrict(parts []string) bool {
+// whyRefused tells why an unknown variable of these parts is not passed over:
+// its section takes no unknown key, as in the file, or [meantToRestrict] says
+// so, from the first part that is unknown. "enabled" alone is said of
+// everything. Empty: it is passed over.
+func (s section) whyRefused(parts []string) string {
+	strict := ""
 	for i, part := range parts {
 		if _, f, ok := s.named(part); ok {
 			if s = f.fields; f.items != nil {
 				s = f.items
 			}
+			strict = f.strict
 			continue
 		}
-		return meantToRestrict(part, s) || slices.ContainsFunc(parts[i+1:], func(p string) bool { return p != "enabled" && schema.refuses(p) })
+		if meantToRestrict(part, s) || slices.ContainsFunc(parts[i+1:], func(p string) bool { return p != "enabled" && schema.refuses(p) }) {
+			return "it looks as if it were to restrict something"
+		}
+		return strict
 	}
-	return false
+	return ""
 }
 
 // refuses tells whether a field called key, however deep, secures something.
