@@ -52,11 +52,21 @@ func (p *parser) checkAuth(c *Config, root node) {
 func (p *parser) checkNoAuth(root node) {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, section := root.Content[i], follow(root.Content[i+1])
-		if _, known := schema[key.Value]; known || section.Kind != yaml.MappingNode {
-			continue
-		}
-		if _, logins := get(section, "htpasswd"); logins != nil {
+		if _, known := schema[key.Value]; !known && hasLogins(section, 0) {
 			p.errorf(key, "%s: unknown key, with logins in it, and there is no auth; did you mean auth?", key.Value)
 		}
 	}
+}
+
+// hasLogins tells whether there are logins in a section, however deep.
+func hasLogins(n node, depth int) bool {
+	if n.Kind != yaml.MappingNode || depth > maxDepth/4 {
+		return false
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == "htpasswd" || hasLogins(follow(n.Content[i+1]), depth+1) {
+			return true
+		}
+	}
+	return false
 }

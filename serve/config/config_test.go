@@ -216,6 +216,7 @@ func TestRefused(t *testing.T) {
 		{"auth: ''", "", "config.yml:1: auth is empty"},
 		{"auth: {}", "", "config.yml:1: auth is empty"},
 		{"auht: {htpasswd: {realm: x, path: /x}}", "", "config.yml:1: auht: unknown key, with logins in it"},
+		{"registry: {auth: {htpasswd: {realm: x, path: /x}}}", "", "config.yml:1: registry: unknown key, with logins in it"},
 		{"version: 0.1\n---\nauth: {htpasswd: {realm: x, path: /x}}", "", "config.yml:3: a second document begins here"},
 		{"http: {tls: {certificate: c, key: k, clientcas: []}}", "", "config.yml:1: http.tls.clientcas is empty"},
 		{"version: 0.1\nhtpasswd:\n  path: /x", "", "config.yml:2: htpasswd: unknown key, and it looks as if it were to restrict something"},
@@ -323,6 +324,7 @@ func TestWarnings(t *testing.T) {
 		{"notifications: {endpoints: [{url: 'http://x:1/'}]}", "", "notifications.endpoints.0 has no name: it is called x:1, and"},
 		{"http: {tls: {certificate: /c, key: /k, clientcas: [/x], clientauth: require-any-client-cert}}", "", "http.tls.clientauth: with require-any-client-cert no certificate of a client is held against"},
 		{"http: {tls: {certificate: /c, key: /k, clientcas: [/x], clientauth: request-client-cert}}", "", "http.tls.clientauth: with request-client-cert no certificate of a client is held against"},
+		{"storage: {maintenance: {readonly: {enabled: true}}}", "REGISTRY_STORAGE_MAINTENANCE={uploadpurging: {enabled: false}}", "REGISTRY_STORAGE_MAINTENANCE: as with registry:2, what the file says of storage.maintenance.readonly.enabled does not count"},
 		{"redis: {addr: x}", "", "redis: has no effect"},
 	}
 	for _, tt := range tests {

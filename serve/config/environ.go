@@ -31,7 +31,7 @@ func (p *parser) override(root node, environ []string) (known bool) {
 		if key, _ := get(root, "auth"); key == nil && name == "REGISTRY_AUTH" && strings.TrimSpace(value) == "" {
 			continue // Nobody has asked for a login; with one in the file, it is not to be lost like this.
 		}
-		p.put(root, steps, name, value)
+		p.putClosing(root, steps, name, value)
 	}
 	return known
 }
