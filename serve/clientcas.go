@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,8 +24,9 @@ type clientCAs struct {
 	now   func() time.Time
 	log   *slog.Logger
 
+	pool atomic.Pointer[x509.CertPool]
+
 	mu     sync.Mutex
-	pool   *x509.CertPool
 	raw    []byte // What pool is of.
 	looked time.Time
 	told   string // What was complained about last.
@@ -35,8 +37,9 @@ type clientCAs struct {
 // Errors say which file is wrong, and in what.
 func newClientCAs(files []string, now func() time.Time, log *slog.Logger) (*clientCAs, error) {
 	c := &clientCAs{files: files, now: now, log: log, looked: now()}
-	var err error
-	c.pool, c.raw, _, err = c.read()
+	pool, raw, _, err := c.read()
+	c.raw = raw
+	c.pool.Store(pool)
 	return c, err
 }
 
@@ -67,37 +70,44 @@ func (c *clientCAs) read() (pool *x509.CertPool, raw []byte, changed time.Time, 
 	return pool, raw, changed, nil
 }
 
-// current are the CAs as they are now.
+// current are the CAs as they are now. Nobody waits for who looks: a disk may
+// hang.
 func (c *clientCAs) current(ctx context.Context) *x509.CertPool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if c.mu.TryLock() {
+		defer c.mu.Unlock()
+		c.look(ctx)
+	}
+	return c.pool.Load()
+}
+
+func (c *clientCAs) look(ctx context.Context) {
 	now := c.now()
 	if since := now.Sub(c.looked); since >= 0 && since < lookPause {
-		return c.pool
+		return
 	}
 	c.looked = now
 	pool, raw, changed, err := c.read()
 	if age := now.Sub(changed); err == nil && !bytes.Equal(raw, c.raw) && age >= 0 && age < restAfter {
-		return c.pool // Somebody may be writing.
+		return // Somebody may be writing.
 	}
 	switch {
 	case err != nil && err.Error() != c.told:
 		c.told = err.Error()
 		c.log.LogAttrs(ctx, slog.LevelError, "the CAs of clients cannot be read again; what was read last stays in force", slog.Any("error", err))
 	case err == nil && !bytes.Equal(raw, c.raw):
-		c.pool, c.raw = pool, raw
+		c.pool.Store(pool)
+		c.raw = raw
 		c.log.LogAttrs(ctx, slog.LevelInfo, "the CAs of clients have changed and are in force", slog.Any("files", c.files))
 	}
 	if err == nil {
 		c.told = ""
 	}
-	return c.pool
 }
 
 // follow makes t, which has the CAs that were read first, take those that
 // come after.
 func (c *clientCAs) follow(t *tls.Config) {
-	t.ClientCAs = c.pool
+	t.ClientCAs = c.pool.Load()
 	t.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		pool := c.current(hello.Context())
 		if pool == t.ClientCAs {

@@ -85,7 +85,7 @@ func TestClientCAsAreWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := c.pool
+	first := c.pool.Load()
 	if err := os.WriteFile(f[0], []byte(next.pem()), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -98,5 +98,10 @@ func TestClientCAsAreWhole(t *testing.T) {
 	}
 	if at = at.Add(lookPause); c.current(t.Context()) == first {
 		t.Error("not taken when it has come to rest")
+	}
+	c.mu.Lock() // As of who reads from a disk that hangs.
+	defer c.mu.Unlock()
+	if c.current(t.Context()) == nil {
+		t.Error("none while somebody looks")
 	}
 }
