@@ -24,7 +24,10 @@ import (
 // configured is a configuration that listens on a free port.
 func configured(t *testing.T, yaml string) *config.Config {
 	t.Helper()
-	c, problems, err := config.Parse("config.yml", []byte(yaml+"\nversion: 0.1"), nil)
+	if !strings.Contains(yaml, "version:") {
+		yaml += "\nversion: 0.1"
+	}
+	c, problems, err := config.Parse("config.yml", []byte(yaml), nil)
 	if err != nil || len(problems) > 0 {
 		t.Fatal(err, problems)
 	}
