@@ -395,6 +395,17 @@ func TestBoundedChecks(t *testing.T) {
 	}
 }
 
+// TestDiskThatHangs: who was in stays in, whoever waits for the file.
+func TestDiskThatHangs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "alice:"+secret4)
+	w.wants(t, "alice", "secret", nil, 1)
+	w.source.mu.Lock() // As of who reads from it.
+	defer w.source.mu.Unlock()
+	w.pass(2 * lookEvery)
+	w.wants(t, "alice", "secret", nil, 0)
+}
+
 // TestGuessesLockNobodyOut: whose password was right before does not wait for
 // those of others, however many there are.
 func TestGuessesLockNobodyOut(t *testing.T) {

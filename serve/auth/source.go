@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,8 +26,9 @@ type source struct {
 	path string
 	log  *slog.Logger
 
+	last atomic.Pointer[users] // The last good state.
+
 	mu     sync.Mutex
-	last   *users // The last good state.
 	looked time.Time
 	info   os.FileInfo // What the file was when raw was read.
 	raw    []byte
@@ -52,15 +54,20 @@ func openSource(path string, log *slog.Logger, now time.Time) (*source, error) {
 }
 
 // users returns the users of the file as it was at most a second ago, or as it
-// is now. A file that cannot be read or is damaged leaves what there was.
+// is now. A file that cannot be read or is damaged leaves what there was, and so
+// does a disk that hangs: only who asks for now waits.
 func (s *source) users(now time.Time, atOnce bool) *users {
-	s.mu.Lock()
+	if atOnce {
+		s.mu.Lock()
+	} else if !s.mu.TryLock() { // Somebody looks.
+		return s.last.Load()
+	}
 	defer s.mu.Unlock()
 	if since := now.Sub(s.looked); atOnce || since < 0 || since >= lookEvery {
 		s.looked = now
 		s.look(now)
 	}
-	return s.last
+	return s.last.Load()
 }
 
 // look reads the file if it has changed.
@@ -92,7 +99,7 @@ func (s *source) look(now time.Time) {
 		return
 	}
 	s.take(f, raw, info)
-	s.log.Info("htpasswd: read again, as it has changed", slog.String("file", s.path), slog.Int("users", len(s.last.hashes)))
+	s.log.Info("htpasswd: read again, as it has changed", slog.String("file", s.path), slog.Int("users", len(s.last.Load().hashes)))
 }
 
 // same tells whether the file is still what was read.
@@ -101,7 +108,8 @@ func (s *source) same(info os.FileInfo) bool {
 }
 
 func (s *source) take(f *File, raw []byte, info os.FileInfo) {
-	s.last, s.raw, s.info, s.said = usersOf(f), raw, info, ""
+	s.last.Store(usersOf(f))
+	s.raw, s.info, s.said = raw, info, ""
 }
 
 // complain tells each trouble once.
