@@ -244,6 +244,8 @@ func TestRefused(t *testing.T) {
 		{"http: {addr: 5000}", "", `"5000" is not of the form host:port`},
 		{"http: {addr: [a]}", "", "http.addr: must be a single value"},
 		{"http: {host: 'ftp://example.com'}", "", `"ftp://example.com" is not of the form https://HOST`},
+		{"registry:\n  version: 0.1\n  http: {tls: {certificate: /c, key: /k}}", "REGISTRY_HTTP_ADDR=:1", "config.yml:1: no section of the file is known"},
+		{"version: 0.1\nservices: {registry: {environment: {REGISTRY_AUTH: htpasswd}}}", "", "config.yml:2: no section of the file is known"},
 		{" \n", "", "config.yml: the file is empty, and the server does not start"},
 		{"http: {draintimeout: 60}", "", `"60" is not a duration`},
 		{"http: {headers: [a]}", "", "http.headers: must be a mapping"},
@@ -302,8 +304,8 @@ func TestWarnings(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ file, variable, want string }{
 		{"http:\n  addrr: ':1'", "", "config.yml:2: http.addrr: unknown key; did you mean addr?"},
-		{"something: 1", "", "config.yml:1: something: unknown key"},
-		{"reportng: {}", "", "reportng: unknown key; did you mean reporting?"},
+		{"something: 1\nlog: {}", "", "config.yml:1: something: unknown key"},
+		{"reportng: {}\nlog: {}", "", "reportng: unknown key; did you mean reporting?"},
 		{"", "REGISTRY_HTTP_ADR=x", "REGISTRY_HTTP_ADR: unknown variable; did you mean REGISTRY_HTTP_ADDR?"},
 		{"", "REGISTRY_PROXY_SERVICE_HOST=10.0.0.1", "REGISTRY_PROXY_SERVICE_HOST: unknown variable"},
 		{"", "REGISTRY_PORT_5000_TCP=tcp://10.0.0.1:5000", "REGISTRY_PORT_5000_TCP: unknown variable"},

@@ -72,7 +72,26 @@ func (p *parser) document(file []byte) node {
 		return empty
 	}
 	p.merge(root, map[node]bool{})
+	p.wantSections(root)
 	return root
+}
+
+// wantSections refuses a file of which no section is known: it is that of
+// another program, or all of it is indented, and a server would start open,
+// with an empty store.
+func (p *parser) wantSections(root node) {
+	var unknown node
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key := root.Content[i]
+		if _, known := schema[key.Value]; known && key.Value != "version" {
+			return
+		} else if !known && unknown == nil {
+			unknown = key
+		}
+	}
+	if unknown != nil {
+		p.errorf(unknown, "no section of the file is known, such as storage or http; is it the right file, and are they indented right?")
+	}
 }
 
 // merge puts in place of every merge key (<<) what it stands for: what is said
