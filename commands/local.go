@@ -158,7 +158,11 @@ func (e *Env) localStore(o *localOptions, c *config.Config, command string) (con
 		if around := storeAround(place.Path, stat); around != "" {
 			dir = around
 		}
-		return config.Place{}, usagef("no registry found; looked in%s\nName it: %s --data %s, or %s CONFIG.yml", strings.Join(lines, ""), command, dir, command)
+		named := "CONFIG.yml"
+		if strings.HasPrefix(command, "regctl events ") { // The argument of most of them is an endpoint.
+			named = "--config CONFIG.yml"
+		}
+		return config.Place{}, usagef("no registry found; looked in%s\nName it: %s --data %s, or %s %s", strings.Join(lines, ""), command, dir, command, named)
 	}
 	var err error
 	place.Path, err = filepath.Abs(place.Path)
