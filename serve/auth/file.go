@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -93,6 +94,9 @@ func readAll(path string) ([]byte, os.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, err
+	}
+	if info.IsDir() { // As in the config file of Debian's docker-registry.
+		return nil, nil, fmt.Errorf("%s is a directory; name the file of users in it, such as %s", path, filepath.Join(path, "htpasswd"))
 	}
 	if !info.Mode().IsRegular() { // To open a pipe would wait for who writes to it.
 		return nil, nil, fmt.Errorf("%s is not a file", path)
