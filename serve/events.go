@@ -17,7 +17,7 @@ import (
 func (a *Assembly) notify(ctx context.Context, p Parts, s *store.Store) error {
 	c := p.Config.Notify
 	if len(c.Endpoints) == 0 {
-		event.Forget(ctx, a.state, p.Log)
+		event.Forget(ctx, a.state, p.Log, p.Now())
 		return nil
 	}
 	outbox := a.state

@@ -309,8 +309,8 @@ func TestOneEndpointDoesNotSlowAnother(t *testing.T) {
 }
 
 // TestRestart wants a notifier to go on where another stopped: endpoints that
-// are new are told what happens from then on, those that are no more leave
-// nothing but a line in the log.
+// are new are told what happens from then on, those that are no more may come
+// back for a day.
 func TestRestart(t *testing.T) {
 	h := &hook{answer: func(*http.Request) (*http.Response, error) { return nil, errors.New("down") }}
 	o := to(h)
@@ -330,7 +330,7 @@ func TestRestart(t *testing.T) {
 		if s := w.n.Stats(); s[0].Pending+s[0].Successes != 2 || s[1].Pending != 0 {
 			t.Errorf("at first: %+v", s)
 		}
-		if said := log.String(); strings.Count(said, "forgotten") != 1 || !strings.Contains(said, "endpoint=gone count=2") {
+		if said := log.String(); strings.Count(said, "kept for a day") != 1 || !strings.Contains(said, "endpoint=gone count=2") {
 			t.Errorf("said: %s", said)
 		}
 		w.push("c")
@@ -338,8 +338,33 @@ func TestRestart(t *testing.T) {
 		if got := tags(h.told()) + ", " + tags(fresh.told()); got != "a b c, c" {
 			t.Errorf("told %s", got)
 		}
-		if c, err := w.box.EventCounts(w.t.Context()); len(c) > 0 || err != nil {
-			t.Errorf("left: %+v, %v", c, err)
+		w.end()
+		back := &hook{}
+		o.Client.Transport = route{"hook.test": h, "gone.test": back}
+		o.Endpoints[1] = event.Endpoint{Name: "gone", URL: "http://gone.test"}
+		w.begin(o)
+		after(soon)
+		if got := tags(back.told()); got != "a b" {
+			t.Errorf("what came back is told %s", got)
+		}
+	})
+}
+
+// TestGoneForADay wants nothing left of an endpoint that does not come back.
+func TestGoneForADay(t *testing.T) {
+	inWorld(t, to(&hook{answer: func(*http.Request) (*http.Response, error) { return nil, errors.New("down") }}), func(w *world) {
+		w.push("a", "b")
+		after(time.Hour)
+		w.end()
+		for _, c := range []struct {
+			wait time.Duration
+			left int
+		}{{22 * time.Hour, 1}, {2 * time.Hour, 0}} {
+			after(c.wait)
+			event.Forget(w.t.Context(), w.box, slog.New(slog.DiscardHandler), time.Now(), "other")
+			if left, err := w.box.EventCounts(w.t.Context()); len(left) != c.left || err != nil {
+				t.Errorf("after %s: %+v, %v", c.wait, left, err)
+			}
 		}
 	})
 }

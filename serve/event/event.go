@@ -134,7 +134,7 @@ type Queue interface {
 // Remains is what earlier processes left.
 type Remains interface {
 	AnnouncedEvents(ctx context.Context, after int64, n int) ([]state.Event, error)
-	KeepEndpoints(ctx context.Context, names ...string) error
+	KeepEndpoints(ctx context.Context, before time.Time, names ...string) error
 	PurgeEvents(ctx context.Context, before time.Time) error
 	EventCounts(ctx context.Context) ([]state.EventCount, error)
 }

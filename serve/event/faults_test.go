@@ -136,7 +136,7 @@ func TestEveryStepOfEveryChangeMayFail(t *testing.T) {
 						imageOf(t, s, "app", "layer")
 						ocitest.PushBlob(t, s, "app", "spare")
 						ocitest.PushManifest(t, s, "app", raw, "one")
-						if err := box.KeepEndpoints(t.Context()); err != nil {
+						if err := box.KeepEndpoints(t.Context(), time.Unix(1<<33, 0)); err != nil {
 							t.Fatal(err)
 						}
 						return b

@@ -61,8 +61,8 @@ type endpoint struct {
 }
 
 // New returns a Notifier and settles what an earlier process left in outbox by
-// what layout tells: it must not change meanwhile. Events of endpoints that are
-// no more are forgotten. What cannot be done for want of room or because
+// what layout tells: it must not change meanwhile. For events of endpoints
+// that are no more see [Forget]. What cannot be done for want of room or because
 // something cannot be read is logged, and is no error.
 func New(ctx context.Context, outbox Outbox, layout Layout, o Options) *Notifier {
 	o.defaults()
@@ -75,7 +75,7 @@ func New(ctx context.Context, outbox Outbox, layout Layout, o Options) *Notifier
 			stats: Stats{Endpoint: e.Name, URL: shown(e.URL)},
 		})
 	}
-	Forget(ctx, outbox, o.Log, names...)
+	Forget(ctx, outbox, o.Log, o.Now(), names...)
 	n.settleAll(ctx)
 	counts, err := outbox.EventCounts(ctx)
 	if err != nil {

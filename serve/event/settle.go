@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/state"
 )
 
-// Forget forgets what all endpoints but these were to be told, and logs how much
-// that is. That it cannot is logged, too.
-func Forget(ctx context.Context, left Remains, log *slog.Logger, names ...string) {
-	counts, err := left.EventCounts(ctx)
+// Forget forgets what all endpoints but these were to be told more than a day
+// ago, and logs what else waits: a configuration may lack them by mistake. That
+// it cannot is logged, too.
+func Forget(ctx context.Context, left Remains, log *slog.Logger, now time.Time, names ...string) {
+	err := left.KeepEndpoints(ctx, now.Add(-giveUpAfter), names...)
+	var counts []state.EventCount
 	if err == nil {
-		err = left.KeepEndpoints(ctx, names...)
+		counts, err = left.EventCounts(ctx)
 	}
 	if err != nil {
 		log.LogAttrs(ctx, slog.LevelWarn, "notifications for endpoints that are no more stay", slog.Any("error", err))
@@ -24,7 +27,7 @@ func Forget(ctx context.Context, left Remains, log *slog.Logger, names ...string
 	}
 	for _, c := range counts {
 		if c.Pending > 0 && !slices.Contains(names, c.Endpoint) {
-			log.LogAttrs(ctx, slog.LevelWarn, "an endpoint is not configured any more: what it was still to be told is forgotten",
+			log.LogAttrs(ctx, slog.LevelWarn, "an endpoint is not configured any more: what it was still to be told is kept for a day, in case it comes back",
 				slog.String("endpoint", c.Endpoint), slog.Int("count", c.Pending))
 		}
 	}

@@ -204,7 +204,13 @@ func TestGivenUp(t *testing.T) {
 	if got := tagsOf(t)(s.DeadEvents(t.Context(), "a", 0, 10)) + "," + tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != ",3 2 4" {
 		t.Errorf("after it was forgotten: %s", got)
 	}
-	if err := s.KeepEndpoints(t.Context(), "b", "c"); err != nil {
+	if err := s.KeepEndpoints(t.Context(), start, "b", "c"); err != nil {
+		t.Fatal(err)
+	}
+	if got := tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "3 2 4" {
+		t.Errorf("kept, as it is not old: %s", got)
+	}
+	if err := s.KeepEndpoints(t.Context(), time.Unix(1<<33, 0), "b", "c"); err != nil {
 		t.Fatal(err)
 	}
 	if got := tagsOf(t)(s.NextEvents(t.Context(), "a", 10)) + "," + tagsOf(t)(s.NextEvents(t.Context(), "b", 10)); got != ",other" {
@@ -298,7 +304,7 @@ func TestNoState(t *testing.T) {
 	_, revived := s.ReviveEvents(t.Context(), "a")
 	_, counts := s.EventCounts(t.Context())
 	if err := errors.Join(dropped, next, announced, dead, revived, counts, s.Announce(t.Context(), []Event{{}}), s.FlushEvents(t.Context()),
-		s.GiveUpEvents(t.Context(), 1), s.KeepEndpoints(t.Context()), s.PurgeEvents(t.Context(), start)); err != nil || s.WaitingEvents() != 0 {
+		s.GiveUpEvents(t.Context(), 1), s.KeepEndpoints(t.Context(), time.Unix(1<<33, 0)), s.PurgeEvents(t.Context(), start)); err != nil || s.WaitingEvents() != 0 {
 		t.Error(err)
 	}
 }
@@ -412,7 +418,7 @@ func TestNoOutboxYet(t *testing.T) {
 	if got := tagsOf(t)(s.AnnouncedEvents(t.Context(), 0, 10)) + tagsOf(t)(s.NextEvents(t.Context(), "a", 10)); got != "" {
 		t.Errorf("told: %s", got)
 	}
-	if err := s.KeepEndpoints(t.Context()); err != nil {
+	if err := s.KeepEndpoints(t.Context(), time.Unix(1<<33, 0)); err != nil {
 		t.Error(err)
 	}
 	s.Happened(announce(t, s, eventsOf("a", "1"))...)

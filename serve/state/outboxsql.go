@@ -125,12 +125,12 @@ func (s *State) ReviveEvents(ctx context.Context, endpoint string) (n int64, err
 	return n, err
 }
 
-// KeepEndpoints forgets the events of all endpoints but these.
-func (s *State) KeepEndpoints(ctx context.Context, names ...string) error {
+// KeepEndpoints forgets what happened before then of all endpoints but these.
+func (s *State) KeepEndpoints(ctx context.Context, before time.Time, names ...string) error {
 	if s == nil {
 		return nil
 	}
-	where, args := "endpoint NOT IN (''", make([]any, 0, len(names))
+	where, args := "at < ? AND endpoint NOT IN (''", []any{nanos(before)}
 	for _, name := range names {
 		where, args = where+", ?", append(args, name)
 	}
