@@ -234,14 +234,24 @@ func (r *remover) tags(ctx context.Context, run *prune.Run, reg oci.Registry, jo
 				continue
 			}
 			r.deleted++
-			until := "the registry collects what has no tag"
-			if isOurs(ctx, reg) {
-				until = "regctl gc --untagged"
-			}
-			r.talk(fmt.Sprintf("untagged %s:%s; %s stay until %s", job.target.repo, o.Tag, r.size(ctx, reg, job, o.Digest), until))
+			r.talk(fmt.Sprintf("untagged %s:%s; %s", job.target.repo, o.Tag, r.stays(ctx, reg, job, o.Digest)))
 		}
 	}
 	return nil
+}
+
+// stays tells what becomes of an image that has lost a tag.
+func (r *remover) stays(ctx context.Context, reg oci.Registry, job *rmJob, d oci.Digest) string {
+	until := "the registry collects what has no tag"
+	if isOurs(ctx, reg) {
+		for other, err := range reg.TagDetails(ctx, job.target.repo, "") {
+			if err == nil && other.Manifest.Digest == d {
+				return fmt.Sprintf("%s:%s is the same image", job.target.repo, other.Tag)
+			}
+		}
+		until = "regctl gc --untagged"
+	}
+	return fmt.Sprintf("%s stay until %s", r.size(ctx, reg, job, d), until)
 }
 
 // missing tells an error that is none with --ignore-missing.
