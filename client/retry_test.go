@@ -216,7 +216,7 @@ func TestServersThatStopAnswering(t *testing.T) {
 	t.Parallel()
 	f, clock := &faults{}, &clock{}
 	client := spoiled(t, f, clock, echo("hello"))
-	client.patience = 50 * time.Millisecond
+	client.patience = 300 * time.Millisecond
 	f.add(1, "GET "+tags, hangs)
 	if body, err := get(t, client, tags); err != nil || body != "hello" || !slices.Equal(clock.waits(), seconds(1)) {
 		t.Errorf("got %q, %v", body, err)

@@ -136,16 +136,17 @@ func TestWhoGivesUpIsNotHeld(t *testing.T) {
 	t.Parallel()
 	f := &faults{}
 	f.add(1<<10, "DELETE /v2/app/blobs/uploads/", hangs)
-	c := impatiently(t, func(w http.ResponseWriter, r *http.Request) {
+	c := open(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			w.Header().Set("Location", "/v2/app/blobs/uploads/1")
 			w.WriteHeader(http.StatusAccepted)
 		}
-	}, f)
+	}, (&clock{}).options(f))
 	up, err := c.Upload(t.Context(), "app", "", oci.UploadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.patience = time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	done := make(chan error)
