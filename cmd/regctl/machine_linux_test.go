@@ -38,7 +38,7 @@ cd "$d/root"
 mount -t proc proc proc
 mount --rbind /dev dev
 mount --rbind /sys sys
-for x in tmp run root var/lib/docker var/lib/registry var/log etc/docker; do
+for x in tmp run root var/lib/docker var/lib/containers var/lib/registry var/log etc/docker; do
 	mkdir -p "$x"; mount -t tmpfs -o mode=755 tmpfs "$x"
 done
 chmod 1777 tmp
