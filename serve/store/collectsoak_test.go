@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +31,7 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &soak{t: t, s: s, pace: newPace(clock, pushers)}
+	k.ran.L = &k.mu
 	ctx, stop := context.WithCancel(t.Context())
 	var work, collector sync.WaitGroup
 	collector.Go(func() { k.collect(ctx) })
@@ -54,17 +54,39 @@ func TestSoak(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d collections removed %d data", k.runs.Load(), k.removed.Load())
-	if k.removed.Load() == 0 {
+	t.Logf("%d collections removed %d data", k.runs, k.removed)
+	if k.removed == 0 {
 		t.Error("no data was removed: this proves nothing")
 	}
 }
 
 type soak struct {
-	t             *testing.T
-	s             *store.Store
-	pace          *pace
-	runs, removed atomic.Int64
+	t    *testing.T
+	s    *store.Store
+	pace *pace
+
+	mu            sync.Mutex
+	ran           sync.Cond // A collection has ended.
+	runs, removed int
+	over          bool // There are no more.
+}
+
+// end notes what a collection did.
+func (k *soak) end(removed int, over bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.runs, k.removed, k.over = k.runs+1, k.removed+removed, over
+	k.ran.Broadcast()
+}
+
+// await waits for two collections to end, the second of which began meanwhile:
+// however slow they are, they are about as many as there are for pushers.
+func (k *soak) await() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for enough := k.runs + 2; k.runs < enough && !k.over; {
+		k.ran.Wait()
+	}
 }
 
 // soakLease is longer than a push may take: see pace.
@@ -106,11 +128,11 @@ func (k *soak) collect(ctx context.Context) {
 		r, err := k.s.Collect(ctx, gc.Options{Untagged: true, Older: soakLease, Uploads: soakLease, Jobs: 1}, false)
 		if err != nil && ctx.Err() == nil || len(r.Failed)+len(r.Doubts)+len(r.Frozen) > 0 {
 			k.t.Errorf("%v, %+v", err, r)
-			return
+			break
 		}
-		k.runs.Add(1)
-		k.removed.Add(int64(r.Removed[gc.KindData].N))
+		k.end(r.Removed[gc.KindData].N, false)
 	}
+	k.end(0, true)
 }
 
 func (k *soak) pushes(n uint64, times int) {
@@ -119,6 +141,9 @@ func (k *soak) pushes(n uint64, times int) {
 	defer k.pace.step(n, 1<<20) // Nobody waits for one that is done.
 	for i := range times {
 		k.pace.step(n, 1)
+		if i%20 == 19 {
+			k.await()
+		}
 		repo := []string{"shared", own}[r.IntN(2)]
 		tag := fmt.Sprintf("p%d-%d", n, r.IntN(3))
 		d, err := k.push(r, repo, tag, fmt.Sprint(n, i))
