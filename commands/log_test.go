@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -62,7 +63,7 @@ func fieldsOf(t *testing.T, line string) map[string]any {
 }
 
 func request(l *slog.Logger) {
-	l.LogAttrs(nil, slog.LevelInfo, "request", //nolint:staticcheck // No context is needed.
+	l.LogAttrs(context.Background(), slog.LevelInfo, "request",
 		slog.String("method", "GET"), slog.String("path", "/v2/"), slog.Int("status", 200), slog.Int64("bytes", 2),
 		slog.Duration("duration", 1500*time.Microsecond), slog.String("client", "10.0.0.7"), slog.String("agent", "curl/8"),
 		slog.String("request", "abc-1"), slog.String("host", "reg.example"), slog.String("user", "ann"), slog.String("repo", "a/b"))

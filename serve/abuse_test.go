@@ -94,7 +94,7 @@ func (r *rig) raw(method, target string) answer {
 
 // A thousand uploads of one blob at once: each is acknowledged, one is kept, others
 // are answered meanwhile, and memory does not grow with the size of the blob.
-func TestThousandUploadsOfOneBlob(t *testing.T) { //nolint:paralleltest // It watches the heap of the process.
+func TestThousandUploadsOfOneBlob(t *testing.T) { // Not parallel: it watches the heap of the process.
 	const uploads, size = 1000, 400_000
 	dir := t.TempDir()
 	r := newDirRig(t, dir)
@@ -238,7 +238,7 @@ func TestDeleteAgainstPush(t *testing.T) {
 	}
 }
 
-func TestManifestOfAByteTooMuch(t *testing.T) { //nolint:paralleltest // It watches the heap of the process.
+func TestManifestOfAByteTooMuch(t *testing.T) { // Not parallel: it watches the heap of the process.
 	r := newRig(t, nil)
 	r.push("app", "v1", "layer")
 	before := r.files()
