@@ -182,7 +182,8 @@ type Put struct {
 	Tags        []string // Moved to the manifest once it is stored.
 	MediaType   string   // As the client declared it; empty: told from Raw.
 	Raw         []byte   // Stored byte for byte.
-	NoOverwrite bool     // Refuse if one of Tags points elsewhere.
+	NoOverwrite bool     // Refuse with [TagExists] if one of Tags points elsewhere.
+	Fixed       []string // Those of Tags of which that holds in any case.
 }
 
 // TagDetail is a tag with what a registry can tell of it without being asked

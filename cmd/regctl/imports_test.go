@@ -32,14 +32,16 @@ gc                  < client/oci
 serve/storage       <
 serve/storage/*     < serve/storage
 serve/storage/file/* < serve/storage serve/storage/*
-serve/auth          < client/oci
+serve/auth          < client/oci serve/auth/rule
+serve/auth/rule     < client/oci
+serve/auth/*        < client/oci serve/auth serve/auth/rule
 serve/state         < client/oci
 serve/event         < client/oci serve/state
 serve/meta          < client/oci serve/storage
 serve/store         < client/oci serve/storage gc serve/meta serve/state
 serve/mirror        < client/oci client
 serve/web           < client/oci serve/auth
-serve/config        <
+serve/config        < serve/auth/rule
 serve/cert          <
 serve               < client/oci gc serve/*
 
@@ -54,6 +56,8 @@ var outside = map[string][]string{
 	"github.com/spf13/cobra":                 {"commands"},
 	"github.com/spf13/pflag":                 {"commands"},
 	"flag":                                   {},
+	"github.com/go-jose/go-jose/v4":          {"serve/auth/token"},
+	"github.com/go-ldap/ldap/v3":             {"serve/auth/ldap"},
 	"github.com/google/go-containerregistry": {"client"},
 }
 

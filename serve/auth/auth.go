@@ -11,6 +11,12 @@ var (
 	// another; nobody is told which.
 	ErrDenied = errors.New("the user or the password is wrong")
 
+	// ErrUnknown says that there is no such user in a source.
+	ErrUnknown = errors.New("there is no such user")
+
 	// ErrBusy says that too many passwords are being checked to take one more.
 	ErrBusy = errors.New("too many logins are being checked")
+
+	// ErrUnavailable says that who knows cannot be asked now.
+	ErrUnavailable = errors.New("logins cannot be checked now")
 )

@@ -42,6 +42,10 @@ type Config struct {
 	Tags       Tags
 	Validation Validation
 	GC         GC
+	Access     Access
+	Groups     map[string][]string // The section groups, which is ours: users by group.
+	Tokens     TokenService
+	Audit      Audit
 
 	purging  purging
 	hostCut  string            // What does not count of the path in http.host.

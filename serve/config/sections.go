@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"regexp"
 	"time"
+
+	"github.com/regctl/regctl/serve/auth/rule"
 )
 
 // Log is the section log.
@@ -76,11 +78,68 @@ type Debug struct {
 
 // Auth is the section auth.
 type Auth struct {
-	Htpasswd *Htpasswd // Nil: no login is asked.
+	Htpasswd *Htpasswd // Nil: there is none.
+	Token    *TokenAuth
+	LDAP     *LDAP // Ours.
 }
 
 // Htpasswd is the section auth.htpasswd.
 type Htpasswd struct{ Realm, Path string }
+
+// TokenAuth is the section auth.token: a token server elsewhere.
+type TokenAuth struct {
+	Realm, Service, Issuer string
+	RootCertBundle         string   // A PEM file. Empty: there is JWKS.
+	JWKS                   string   // A file with a JSON Web Key Set.
+	SigningAlgorithms      []string // Of JOSE. Empty: those of distribution 3.
+	AutoRedirect           bool     // The realm is this host, with AutoRedirectPath.
+	AutoRedirectPath       string   // Default: /auth/token.
+}
+
+// LDAP is the section auth.ldap.
+type LDAP struct {
+	URL          string // ldap://, ldaps:// or ldapi://.
+	StartTLS     bool
+	CA           string // A PEM file. Empty: the authorities of the system.
+	BindDN       string // Empty: anonymous, or as the user where UserDN is set.
+	BindPassword string
+	BindFile     string // A file with the password, read again when it changes.
+	UserDN       string // "uid=${user},ou=people,dc=example,dc=com": no search.
+	UserBase     string
+	UserFilter   string        // Default: (uid=${user}).
+	UserName     string        // The attribute that is the name. Default: what was typed.
+	GroupBase    string        // Empty: groups are those of GroupOf.
+	GroupFilter  string        // Default: (|(member=${dn})(uniqueMember=${dn})(memberUid=${user})).
+	GroupName    string        // The attribute that is the name of a group. Default: cn.
+	GroupOf      string        // The attribute of a user with the DNs of groups. Default: memberOf, if GroupBase is empty.
+	Timeout      time.Duration // Of one question. Default: 5 seconds.
+}
+
+// Access is the section access, which is ours: who may do what.
+type Access struct {
+	// Preset is open, public-pull or private; empty: there are Rules, or
+	// nothing was said and On is false.
+	Preset string
+	Rules  []rule.Rule
+	On     bool
+}
+
+// TokenService is the section tokens, which is ours: the token server at
+// /v2/_token.
+type TokenService struct {
+	Service    string        // Default: the host that the client asks for.
+	Issuer     string        // Default: regctl.
+	Expiration time.Duration // Default: 5 minutes; at least one.
+	Services   []string      // Other registries that trust us, by their service.
+}
+
+// Audit is the section audit, which is ours.
+type Audit struct {
+	Path    string // A file of JSON lines. Empty: there is none.
+	MaxSize int64  // In bytes; then it is rotated. Default: 100 MiB.
+	Keep    int    // How many old files. Default: 10.
+	Pulls   bool   // Manifests that are read are told of as well.
+}
 
 // Health is the section health.
 type Health struct {
