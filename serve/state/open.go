@@ -61,6 +61,19 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_next ON outbox (endpoint, state, seq) WHERE state > 0;
 CREATE INDEX outbox_pulls ON outbox (endpoint, seq) WHERE state = 1 AND action = 'pull';
+`, `
+CREATE TABLE robots (
+	id      TEXT PRIMARY KEY,
+	name    TEXT NOT NULL,
+	scopes  TEXT NOT NULL, -- One a line.
+	sum     BLOB NOT NULL, -- SHA-256 of the secret.
+	note    TEXT NOT NULL,
+	created INTEGER NOT NULL, -- Nanoseconds since 1970, as the following; 0: never.
+	expires INTEGER NOT NULL,
+	revoked INTEGER NOT NULL,
+	used    INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX robots_name ON robots (name, created);
 `}
 }
 
@@ -97,7 +110,7 @@ func (s *State) open(ctx context.Context) error {
 	if err != nil {
 		return s.failed("open", errors.Join(err, closeDB(db)))
 	}
-	s.db, s.writable, s.unboxed = db, true, false
+	s.db, s.writable, s.unboxed, s.unmanned = db, true, false, false
 	return nil
 }
 
@@ -122,17 +135,17 @@ func (s *State) openReadOnly(ctx context.Context) error {
 	if err == nil {
 		err = checkVersion(ctx, db, len(migrations()))
 	}
-	outbox := 0
+	var outbox, robots bool
 	if err == nil {
-		err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'outbox'").Scan(&outbox)
+		err = db.QueryRowContext(ctx, "SELECT coalesce(sum(name = 'outbox'), 0), coalesce(sum(name = 'robots'), 0) FROM sqlite_schema").Scan(&outbox, &robots)
 	}
-	if err == nil && outbox > 0 {
+	if err == nil && outbox {
 		err = s.readSeq(ctx, db)
 	}
 	if err != nil {
 		return s.failed("open", errors.Join(err, closeDB(db)))
 	}
-	s.db, s.writable, s.unboxed = db, false, outbox == 0
+	s.db, s.writable, s.unboxed, s.unmanned = db, false, !outbox, !robots
 	return nil
 }
 
@@ -292,7 +305,7 @@ func advice(err error) string {
 	if !errors.Is(err, ErrDamaged) {
 		return ""
 	}
-	return "; restore it from a backup, or move it aside with its -wal: images are not in it, but what was deleted so far cannot be undone then"
+	return "; restore it from a backup, or move it aside with its -wal: images are not in it, but what was deleted so far cannot be undone then, and robots need new secrets"
 }
 
 // probe tells whether there is no room beside path. The database does not say

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -65,7 +66,7 @@ func (s *State) Pulled(repo string, d oci.Digest, at time.Time) {
 	}
 }
 
-// Flush writes the pulls that wait. What cannot be written waits on.
+// Flush writes the pulls that wait, and the uses of robots. What cannot be written waits on.
 // Errors: as of [State.Record].
 func (s *State) Flush(ctx context.Context) error {
 	if s == nil {
@@ -73,7 +74,7 @@ func (s *State) Flush(ctx context.Context) error {
 	}
 	s.pulls.flushing.Lock()
 	defer s.pulls.flushing.Unlock()
-	return s.flush(ctx)
+	return errors.Join(s.flush(ctx), s.flushUses(ctx))
 }
 
 func (s *State) flush(ctx context.Context) error {

@@ -1,6 +1,6 @@
 // Package state keeps what is in no layout: what was deleted, by whom and when,
 // so that it can be put back, when images were last pulled, and what others are
-// still to be told. It is one file,
+// still to be told, and the robots that may log in. It is one file,
 // an SQLite database, which nothing can derive again: it is migrated, backed up
 // with the store, and never removed.
 package state
@@ -60,10 +60,11 @@ type State struct {
 	path string
 	now  func() time.Time
 
-	mu       sync.Mutex // Guards the four below.
+	mu       sync.Mutex // Guards the five below.
 	db       *sql.DB    // Nil: there is no room to make it.
 	writable bool
 	unboxed  bool // There is no room for an outbox, which older files lack.
+	unmanned bool // Nor for robots.
 	closed   bool
 
 	queue   sync.Mutex // Guards next.
@@ -72,6 +73,7 @@ type State struct {
 
 	pulls  pulls
 	outbox outbox
+	uses   uses
 }
 
 // Open opens the file path, and makes it if it is missing or empty, and its
@@ -95,7 +97,7 @@ func Open(ctx context.Context, path string, now func() time.Time) (*State, error
 	return s, nil
 }
 
-// Close writes what is left of the pulls and closes the file.
+// Close writes what is left of the pulls and uses, and closes the file.
 func (s *State) Close() error {
 	if s == nil {
 		return nil
