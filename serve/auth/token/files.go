@@ -1,0 +1,141 @@
+package token
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// keysFile holds the keys, each before its certificate; the first one signs.
+const keysFile = "token.keys"
+
+// readKeys returns the keys that were kept; sign is nil if there are none.
+func (k *Keys) readKeys() (sign *key, old []*key, err error) {
+	if k.dir == "" {
+		return nil, nil, nil
+	}
+	raw, err := k.read(keysFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	private, certs, err := parsePEM(raw)
+	if err != nil || len(private) == 0 || len(private) != len(certs) {
+		return nil, nil, broken(k.dir, keysFile, err)
+	}
+	var all []*key
+	for i, p := range private {
+		if !p.PublicKey.Equal(certs[i].PublicKey) {
+			return nil, nil, broken(k.dir, keysFile, errors.New("a key and its certificate do not belong together"))
+		}
+		one, err := newKey(p, certs[i])
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, one)
+	}
+	return all[0], living(all[1:], k.o.Now()), nil
+}
+
+// keep writes the keys of r.
+func (k *Keys) keep(r *ring) error {
+	if k.dir == "" {
+		return nil
+	}
+	var raw []byte
+	for _, one := range append([]*key{r.sign}, r.old...) {
+		raw = append(raw, keyPEM(one.private)...)
+		raw = append(raw, certPEM(one.chain[0])...)
+	}
+	return k.write(keysFile, raw)
+}
+
+func (k *Keys) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(k.dir, name)) }
+
+// write puts a file in the place of another one: after a crash there is one of
+// the two. It is for its owner alone.
+func (k *Keys) write(name string, raw []byte) (err error) {
+	f, err := os.CreateTemp(k.dir, "."+name+".*") // Mode 0600.
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+	}()
+	if _, err = f.Write(raw); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if k.o.Give != nil {
+		if err = k.o.Give(filepath.Base(f.Name())); err != nil {
+			return err
+		}
+	}
+	if err = os.Rename(f.Name(), filepath.Join(k.dir, name)); err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), syncDir(k.dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// parsePEM returns what is in a file of ours.
+func parsePEM(raw []byte) (keys []*ecdsa.PrivateKey, certs []*x509.Certificate, err error) {
+	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, nil, err
+			}
+			certs = append(certs, c)
+			continue
+		}
+		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		private, ok := parsed.(*ecdsa.PrivateKey)
+		if !ok {
+			return nil, nil, fmt.Errorf("a key is a %T, not one of ECDSA", parsed)
+		}
+		keys = append(keys, private)
+	}
+	return keys, certs, nil
+}
+
+func keyPEM(key *ecdsa.PrivateKey) []byte {
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil { // Cannot happen: a key of a curve that it knows.
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
+}
+
+func certPEM(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
+// broken says that a file of ours is not as we wrote it.
+func broken(dir, name string, err error) error {
+	if err == nil {
+		err = errors.New("it is not what was written there")
+	}
+	return fmt.Errorf("%s: %w; restore it, or take it away for a new one", filepath.Join(dir, name), err)
+}

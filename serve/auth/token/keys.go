@@ -1,0 +1,166 @@
+package token
+
+import (
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// Options say how [Keys] work. The zero value works.
+type Options struct {
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+
+	// Log takes what an operator must know. Nil: nothing is logged.
+	Log *slog.Logger
+
+	// Give is told the name of each file that was made in the directory, and
+	// gives it to whom the directory belongs. May be nil.
+	Give func(name string) error
+}
+
+const (
+	// signFor is how long a key signs before there is a new one.
+	signFor = 30 * 24 * time.Hour
+
+	// keyLife is how long the certificate of a key is good: a disk that is full
+	// for a while, or a server that is off, does no harm.
+	keyLife = 90 * 24 * time.Hour
+
+	// tryAgain is how long after a new key could not be kept another is made.
+	tryAgain = 10 * time.Minute
+
+	// mostVerified is how many tokens are remembered.
+	mostVerified = 4096
+)
+
+// Keys sign the tokens of a registry, and check them. They are for one process
+// at a time, and safe for concurrent use.
+type Keys struct {
+	dir string // Empty: they are in memory.
+	o   Options
+
+	mu      sync.Mutex // Makes new keys.
+	retry   time.Time  // Not before that.
+	ca      *authority
+	current atomic.Pointer[ring]
+
+	verified *lru.Cache[[sha256.Size]byte, *Claims]
+}
+
+// ring is the keys of a moment.
+type ring struct {
+	sign *key
+	old  []*key // Sign no more, and are taken until the last of their tokens has ended.
+}
+
+// key is one that signs.
+type key struct {
+	id      string // The thumbprint of RFC 7638.
+	private *ecdsa.PrivateKey
+	chain   []*x509.Certificate // Its own first.
+	until   time.Time           // It signs until then.
+}
+
+// OpenKeys returns the keys in dir, which are made if there are none; an empty
+// dir keeps them in memory, for as long as the process lives. Keys that cannot
+// be kept are made anyway, which is logged: tokens are short-lived.
+// Errors: a file of keys that cannot be read, or is none.
+func OpenKeys(dir string, o Options) (*Keys, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	k := &Keys{dir: dir, o: o}
+	var err error
+	if k.verified, err = lru.New[[sha256.Size]byte, *Claims](mostVerified); err != nil {
+		return nil, fmt.Errorf("open the keys of tokens: %w", err)
+	}
+	if err := k.load(); err != nil {
+		return nil, fmt.Errorf("open the keys of tokens: %w", err)
+	}
+	return k, nil
+}
+
+// load reads the keys, or makes them.
+func (k *Keys) load() error {
+	now := k.o.Now()
+	ca, err := k.loadAuthority(now)
+	if err != nil {
+		return err
+	}
+	k.ca = ca
+	sign, old, err := k.readKeys()
+	if err != nil {
+		return err
+	}
+	if sign != nil {
+		k.current.Store(&ring{sign: sign, old: old})
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, err = k.renew(now)
+	return err
+}
+
+// ring returns the keys of now: if the one that signs is old, there is a new
+// one.
+func (k *Keys) ring(now time.Time) (*ring, error) {
+	r := k.current.Load()
+	if now.Before(r.sign.until) {
+		return r, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.renew(now)
+}
+
+// renew makes a new key if it is time. One that cannot be kept takes the place
+// of the old one only where that is no good any more.
+func (k *Keys) renew(now time.Time) (*ring, error) {
+	r := k.current.Load()
+	if r != nil && (now.Before(r.sign.until) || now.Before(k.retry)) {
+		return r, nil
+	}
+	ca, err := k.renewAuthority(now)
+	if err != nil {
+		return nil, err
+	}
+	next := &ring{}
+	if next.sign, err = ca.newKey(now); err != nil {
+		return nil, err
+	}
+	if r != nil {
+		next.old = living(append([]*key{r.sign}, r.old...), now)
+	}
+	if err := k.keep(next); err != nil {
+		k.o.Log.Error("a new key of tokens cannot be kept", slog.Any("error", err))
+		k.retry = now.Add(tryAgain)
+		if r != nil && now.Before(r.sign.chain[0].NotAfter.Add(-longest)) {
+			return r, nil
+		}
+	}
+	k.ca = ca
+	k.current.Store(next)
+	return next, nil
+}
+
+// living are those of keys of which there may be a token that has not ended.
+func living(keys []*key, now time.Time) []*key {
+	var still []*key
+	for _, old := range keys {
+		if now.Before(old.chain[0].NotAfter) {
+			still = append(still, old)
+		}
+	}
+	return still
+}
