@@ -36,6 +36,9 @@ func (i Identity) String() string {
 
 // Source knows users. It is safe for concurrent use.
 type Source interface {
+	// Name is the Source of its identities: "htpasswd".
+	Name() string
+
 	// Login returns who has this name and password.
 	// Errors: [ErrUnknown] (another source may know the name), [ErrDenied],
 	// [ErrBusy], [ErrUnavailable], those of ctx.
