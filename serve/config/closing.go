@@ -10,7 +10,7 @@ import (
 
 // closing are the keys that keep somebody out, and without which a server
 // starts all the same; those of auth have checks of their own.
-var closing = []string{"storage.maintenance.readonly.enabled", "http.tls.clientcas"}
+var closing = []string{"storage.maintenance.readonly.enabled", "http.tls.clientcas", "access"}
 
 // closed are those of closing that ask for something.
 func closed(root node) (names []string) {

@@ -48,6 +48,7 @@ type Config struct {
 	Audit      Audit
 
 	purging  purging
+	rules    []node            // Of access.
 	hostCut  string            // What does not count of the path in http.host.
 	hostless string            // What http.host says, if it is no URL.
 	oldTLS   string            // The version in http.tls.minimumtls, if it is too old.
@@ -130,6 +131,8 @@ func (p *parser) parse(file []byte, environ []string, only func(*parser, node)) 
 	p.walk(c, root, schema, "", "")
 	p.warnPurging(c, root)
 	p.checkAuth(c, root)
+	p.checkAccess(c)
+	p.checkTokens(c)
 	p.checkHTTP(c)
 	p.checkHealth(c)
 	p.checkNotify(c)

@@ -36,6 +36,8 @@ func (c *Config) Settings() []Setting {
 	l.storage()
 	l.http()
 	l.auth()
+	l.access()
+	l.tokens()
 	l.health()
 	l.notify()
 	l.rest()
@@ -153,16 +155,6 @@ func suiteNames(ids []uint16) []string {
 		names[i] = tls.CipherSuiteName(id)
 	}
 	return names
-}
-
-func (l *settings) auth() {
-	if h := l.c.Auth.Htpasswd; h != nil {
-		l.add("auth.htpasswd.realm", h.Realm)
-		l.add("auth.htpasswd.path", h.Path)
-	} else {
-		l.add("auth", "none")
-		l.as("auth.none")
-	}
 }
 
 func (l *settings) health() {

@@ -28,7 +28,7 @@ func (p *parser) override(root node, environ []string) (known bool) {
 			continue
 		}
 		known = true
-		if key, _ := get(root, "auth"); key == nil && name == "REGISTRY_AUTH" && strings.TrimSpace(value) == "" {
+		if key, _ := get(root, steps[0].name); key == nil && (name == "REGISTRY_AUTH" || name == "REGISTRY_ACCESS") && strings.TrimSpace(value) == "" {
 			continue // Nobody has asked for a login; with one in the file, it is not to be lost like this.
 		}
 		p.putClosing(root, steps, name, value)

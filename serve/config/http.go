@@ -109,25 +109,11 @@ func setMetricsPath(c *Config, n node) error {
 // setTrustedProxies sets a list that is not nil, so that an empty one trusts
 // nobody.
 func setTrustedProxies(c *Config, n node) error {
-	list, err := texts(n)
-	if err != nil {
-		return err
+	nets, err := networks(n)
+	if err == nil {
+		c.HTTP.TrustedProxies = nets
 	}
-	c.HTTP.TrustedProxies = []netip.Prefix{}
-	for _, v := range list {
-		prefix, err := netip.ParsePrefix(v)
-		if addr, addrErr := netip.ParseAddr(v); err != nil && addrErr == nil && addr.Zone() == "" {
-			prefix, err = addr.Prefix(addr.BitLen())
-		}
-		if err != nil {
-			return fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", v)
-		}
-		if prefix != prefix.Masked() {
-			return fmt.Errorf("%q has bits beyond its network; write %s", v, prefix.Masked())
-		}
-		c.HTTP.TrustedProxies = append(c.HTTP.TrustedProxies, prefix)
-	}
-	return nil
+	return err
 }
 
 // privateNetworks are the peers that are trusted to say who asked them:

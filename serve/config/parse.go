@@ -151,6 +151,10 @@ func nothing(n node) bool {
 	return isNull(n) || n.Value == "" && len(n.Content) == 0
 }
 
+// isEmpty tells whether a value is there and has nothing in it. An empty list is
+// not that.
+func isEmpty(n node) bool { return nothing(n) && n.Kind != yaml.SequenceNode }
+
 func isNull(n node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
 // get returns the key and value of a mapping under name; nil if missing.
@@ -196,6 +200,8 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 			p.errorf(key, "http.tls.clientcas is empty; leave it out to let clients in without a certificate")
 		case name == "auth" && nothing(value):
 			p.errorf(key, "auth is empty; indent what belongs to it, or leave it out to serve without a login")
+		case name == "access" && isEmpty(value):
+			p.errorf(key, "access is empty; indent what belongs to it, or leave it out to serve without rules")
 		case f.bare || !isNull(value) && (value.Kind != yaml.ScalarNode || value.Value != ""):
 			p.field(c, key, value, f, name)
 		}

@@ -61,6 +61,10 @@ var schema = section{
 	"validation": validationSection(),
 	"policy":     restricts("its policy"),
 	"gc":         gcSection(),
+	"access":     accessSection(),
+	"groups":     groupsSection(),
+	"tokens":     tokensSection(),
+	"audit":      auditSection(),
 }
 
 func restricts(what string) field {
