@@ -39,18 +39,20 @@ type Subject struct {
 // list of From matches anything.
 type Rule struct {
 	// Who are "user:NAME", "group:NAME", "robot:NAME", "anonymous" (who has not
-	// logged in), "all" (who has) or "everyone". A NAME may be a glob, or a
-	// regular expression between slashes, which must match all of it.
+	// logged in), "all" (who has) or "everyone". In a NAME "*" is anything;
+	// between slashes it is a regular expression, which must match all of it.
 	Who []string
 
 	// What are patterns of repositories, "REPOSITORY" or "REPOSITORY:TAG": "*"
 	// is anything but a slash, "**" anything; between slashes it is a regular
 	// expression, which must match all of it. ${user} is the name of the
 	// caller, ${user:N} what the N-th group of the regular expression in Who
-	// matched. A pattern with a tag is about push, overwrite and delete.
+	// matched; if that is nothing, or has a slash in it, nothing matches. A
+	// pattern with a tag is about push, overwrite and delete.
 	What []string
 
-	// From are the networks that the caller may be in.
+	// From are the networks that the caller may be in. One whose address is not
+	// known is in those of rules that deny, and in none of those that allow.
 	From []netip.Prefix
 
 	// May are the actions that are allowed, Deny those that are denied:

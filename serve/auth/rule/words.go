@@ -1,0 +1,44 @@
+package rule
+
+// actionNames are the words for actions, by their numbers.
+var actionNames = [...]string{Pull: "pull", Push: "push", Overwrite: "overwrite", Delete: "delete", List: "list"}
+
+// String is the word for a.
+func (a Action) String() string {
+	if int(a) < len(actionNames) {
+		return actionNames[a]
+	}
+	return "unknown"
+}
+
+// ParseAction returns the action that word names: "pull", "push", "overwrite",
+// "delete" or "list".
+func ParseAction(word string) (Action, bool) {
+	for a, name := range actionNames {
+		if name == word {
+			return Action(a), true
+		}
+	}
+	return 0, false
+}
+
+// Preset returns the rules that go by name: "open", "public-pull" or "private".
+func Preset(name string) ([]Rule, bool) {
+	var rules []Rule
+	all := []string{"**"}
+	switch name {
+	case "open":
+		rules = []Rule{{Who: []string{"everyone"}, What: all, May: []string{"all"}}}
+	case "public-pull":
+		rules = []Rule{
+			{Who: []string{"anonymous"}, What: all, May: []string{"pull"}},
+			{Who: []string{"all"}, What: all, May: []string{"all"}},
+		}
+	case "private":
+		rules = []Rule{{Who: []string{"all"}, What: all, May: []string{"all"}}}
+	}
+	for i := range rules {
+		rules[i].Where = "access: " + name
+	}
+	return rules, rules != nil
+}
