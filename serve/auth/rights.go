@@ -1,0 +1,201 @@
+package auth
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/auth/rule"
+)
+
+// The rights of tokens: distribution, "Token Scope Documentation". Those of
+// the registry itself have the one action "*", which for a repository means
+// every action.
+const (
+	typeRepository = "repository"
+	typeRegistry   = "registry"
+	nameCatalog    = "catalog"
+	nameDeletions  = "deletions" // Ours.
+	actionPull     = "pull"
+	actionPush     = "push"
+	actionDelete   = "delete"
+	actionAny      = "*"
+)
+
+// Rules are the rules in force. They may change at any time. They are safe for
+// concurrent use.
+type Rules struct{ policy atomic.Pointer[rule.Policy] }
+
+// NewRules returns Rules that begin with p. Nil denies everything.
+func NewRules(p *rule.Policy) *Rules {
+	r := &Rules{}
+	r.policy.Store(p)
+	return r
+}
+
+// Load returns the rules as they are now; nil denies everything.
+func (r *Rules) Load() *rule.Policy { return r.policy.Load() }
+
+// Store makes p the rules from now on.
+func (r *Rules) Store(p *rule.Policy) { r.policy.Store(p) }
+
+// Decide tells whether s may do a to repo, and to tag there if it is not empty,
+// from the address of the caller of ctx: what p decides, within the limit of
+// who it is and the scope of the token.
+func (s *Session) Decide(ctx context.Context, p *rule.Policy, repo, tag string, a rule.Action) rule.Decision {
+	d := s.decide(p, addrOf(ctx), repo, tag, a)
+	if d.Allowed && !s.covers(repo, a) {
+		d.Allowed, d.Reason = false, "the token is not for it"
+	}
+	return d
+}
+
+// Grant returns the part of what was asked for that p gives s at addr: the
+// scope of a token. What is about tags is decided when the token is used: who
+// may delete some of them gets the right to delete.
+func (s *Session) Grant(p *rule.Policy, addr netip.Addr, asked []Access) []Access {
+	var granted []Access
+	for _, a := range asked {
+		a.Actions = s.grant(p, addr, a)
+		if len(a.Actions) > 0 {
+			granted = append(granted, a)
+		}
+	}
+	return granted
+}
+
+// grant returns the actions of asked that s has.
+func (s *Session) grant(p *rule.Policy, addr netip.Addr, asked Access) []string {
+	if asked.Type == typeRegistry {
+		if slices.Contains(asked.Actions, actionAny) && s.hasRegistry(p, addr, asked.Name) {
+			return []string{actionAny}
+		}
+		return nil
+	}
+	if asked.Type != typeRepository || oci.CheckRepo(asked.Name) != nil {
+		return nil
+	}
+	var has []string
+	all := slices.Contains(asked.Actions, actionAny)
+	for _, r := range repositoryRights {
+		if !all && !slices.Contains(asked.Actions, r.name) {
+			continue
+		}
+		if s.decide(p, addr, asked.Name, "", r.action).Allowed || r.action == rule.Delete && s.tagMatters(p, addr, asked.Name, r.action) {
+			has = append(has, r.name)
+		}
+	}
+	if all && len(has) == len(repositoryRights) {
+		has = append(has, actionAny)
+	}
+	return has
+}
+
+// repositoryRights are the actions of tokens with those of rules.
+var repositoryRights = [...]struct {
+	name   string
+	action rule.Action
+}{{actionPull, rule.Pull}, {actionPush, rule.Push}, {actionDelete, rule.Delete}}
+
+// decide is what the rules and the limit say, whatever the token is for. A rule
+// that matches a robot decides, and allows no more than its limit; if none
+// does, the limit decides.
+func (s *Session) decide(p *rule.Policy, addr netip.Addr, repo, tag string, a rule.Action) rule.Decision {
+	if !s.ruled() {
+		return rule.Decision{Allowed: true, Reason: "the token says so"}
+	}
+	who := s.subject(addr)
+	d := p.Decide(who, repo, tag, a)
+	if s.Limit == nil || d.Rule != 0 && !d.Allowed {
+		return d
+	}
+	limit := s.Limit.Decide(who, repo, tag, a)
+	if d.Allowed && limit.Allowed {
+		return d
+	}
+	return limit
+}
+
+// ruled tells whether the rules are asked. They are, if nothing else is.
+func (s *Session) ruled() bool { return s.Ruled || !s.Scoped }
+
+func (s *Session) subject(addr netip.Addr) rule.Subject {
+	return rule.Subject{Kind: s.Kind, Name: s.Name, Groups: s.Groups, Addr: addr}
+}
+
+// bound is the policy that allows all that s may, and perhaps more.
+func (s *Session) bound(p *rule.Policy) *rule.Policy {
+	if s.Limit != nil {
+		return s.Limit
+	}
+	return p
+}
+
+// tagMatters tells whether what s may do to repo depends on the tag.
+func (s *Session) tagMatters(p *rule.Policy, addr netip.Addr, repo string, a rule.Action) bool {
+	if !s.ruled() {
+		return false
+	}
+	who := s.subject(addr)
+	return p.TagMatters(who, repo, a) || s.Limit != nil && s.Limit.TagMatters(who, repo, a)
+}
+
+// hasRegistry tells whether s has a right of the registry itself, whatever the
+// token is for: it may see the catalogue if it may see anything in it.
+func (s *Session) hasRegistry(p *rule.Policy, addr netip.Addr, name string) bool {
+	var a rule.Action
+	switch name {
+	case nameCatalog:
+		a = rule.List
+	case nameDeletions:
+		a = rule.Delete
+	default:
+		return false
+	}
+	return !s.ruled() || s.bound(p).May(s.subject(addr), a)
+}
+
+// covers tells whether the token of s, if it has one, is for a in repo.
+func (s *Session) covers(repo string, a rule.Action) bool {
+	if a == rule.List {
+		return s.holds(typeRegistry, nameCatalog, actionAny)
+	}
+	return s.holds(typeRepository, repo, actionOf(a))
+}
+
+// holds tells whether the token of s, if it has one, has a right.
+func (s *Session) holds(kind, name, action string) bool {
+	if !s.Scoped && s.Scope == nil {
+		return true
+	}
+	for _, a := range s.Scope {
+		if a.Type == kind && a.Name == name && (slices.Contains(a.Actions, action) || slices.Contains(a.Actions, actionAny)) {
+			return true
+		}
+	}
+	return false
+}
+
+// actionOf is the action that a token must have for a in a repository.
+func actionOf(a rule.Action) string {
+	switch a {
+	case rule.Pull:
+		return actionPull
+	case rule.Push, rule.Overwrite:
+		return actionPush
+	case rule.Delete:
+		return actionDelete
+	}
+	return actionAny
+}
+
+// addrOf is the address of the caller of ctx, zero if it is not known.
+func addrOf(ctx context.Context) netip.Addr {
+	addr, err := netip.ParseAddr(oci.CallerFrom(ctx).Addr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}
