@@ -11,6 +11,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -185,6 +186,9 @@ type Put struct {
 	NoOverwrite bool     // Refuse with [TagExists] if one of Tags points elsewhere.
 	Fixed       []string // Those of Tags of which that holds in any case.
 }
+
+// Keeps tells whether tag must not be moved away from another manifest.
+func (p Put) Keeps(tag string) bool { return p.NoOverwrite || slices.Contains(p.Fixed, tag) }
 
 // TagDetail is a tag with what a registry can tell of it without being asked
 // again. Zero times are unknown.
