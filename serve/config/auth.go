@@ -43,19 +43,29 @@ func tokenAuthSection() field {
 	}}
 }
 
-// setAlgorithms takes those with which a token is signed by a key of which only
-// half is known here.
+// setAlgorithms leaves out those with one key to sign and to check, which
+// distribution 3 knows as well.
 func setAlgorithms(c *Config, n node) error {
 	list, err := texts(n)
 	if err != nil {
 		return err
 	}
+	known := []string{"EdDSA", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"}
+	t := c.tokenAuth()
+	t.SigningAlgorithms, t.symmetric = nil, nil
 	for _, alg := range list {
-		if alg == "none" || strings.HasPrefix(alg, "HS") {
-			return fmt.Errorf("%q lets anybody sign who knows the key that it is checked with", alg)
+		switch {
+		case slices.Contains(known, alg):
+			t.SigningAlgorithms = append(t.SigningAlgorithms, alg)
+		case slices.Contains([]string{"HS256", "HS384", "HS512"}, alg):
+			t.symmetric = append(t.symmetric, alg)
+		default:
+			return fmt.Errorf("%q is none of %s%s", alg, strings.Join(known, ", "), nearest(alg, known))
 		}
 	}
-	c.tokenAuth().SigningAlgorithms = list
+	if len(t.SigningAlgorithms) == 0 {
+		return errors.New("has none by which who checks a token could not sign one as well, such as ES256")
+	}
 	return nil
 }
 
@@ -133,8 +143,10 @@ func (p *parser) checkAuth(c *Config, root node) {
 		p.checkNoAuth(root)
 		return
 	}
-	if none, _ := get(auth, "none"); none != nil && len(auth.Content) > 2 {
-		p.errorf(auth.Content[2], "auth has two kinds, %s and %s; leave one", auth.Content[0].Value, auth.Content[2].Value)
+	for i := 0; i+1 < len(auth.Content) && len(auth.Content) > 2; i += 2 {
+		if key := auth.Content[i]; key.Value == "none" {
+			p.errorf(key, "auth has none, and %s beside it; leave one", auth.Content[(i+2)%len(auth.Content)].Value)
+		}
 	}
 	if key := p.at["auth.htpasswd"]; key != nil {
 		p.checkHtpasswd(c, key)
@@ -177,6 +189,9 @@ func (p *parser) checkTokenAuth(t *TokenAuth, key node) {
 	}
 	if t.RootCertBundle == "" && t.JWKS == "" {
 		missing("rootcertbundle", "name a file with the certificate of the token server, or in jwks one with its keys")
+	}
+	if len(t.symmetric) > 0 {
+		p.warnf(p.at["auth.token.signingalgorithms"], "auth.token.signingalgorithms: %s left out: who checks such a token can sign one as well", strings.Join(t.symmetric, ", "))
 	}
 	t.AutoRedirectPath = or(t.AutoRedirectPath, "/auth/token")
 	if !strings.HasPrefix(t.AutoRedirectPath, "/") {
@@ -288,7 +303,7 @@ func (l *settings) auth() {
 	if d := a.LDAP; d != nil {
 		l.ldap(d)
 	}
-	if a == (Auth{}) {
+	if a.Htpasswd == nil && a.Token == nil && a.LDAP == nil {
 		l.add("auth", "none")
 		l.as("auth.none")
 	}

@@ -115,6 +115,10 @@ http:
 catalog: {maxentries: 5}
 tags: {maxtags: 6}
 gc: {schedule: "30 3 * * *", untagged: true, older: 2h, uploads: 2d, undo: 1w}
+access: private
+groups: {php: [alice, user:bob]}
+tokens: {service: images, expiration: 900, services: old}
+audit: {path: /audit.log, maxsize: 1M, pulls: yes}
 `)
 	got, err := json.Marshal(c)
 	if err != nil {
@@ -125,10 +129,12 @@ gc: {schedule: "30 3 * * *", untagged: true, older: 2h, uploads: 2d, undo: 1w}
 		`"HTTP":{"Network":"tcp","Addrs":["localhost:5001"],"Prefix":"/","Host":"https://reg.example.com","RelativeURLs":false,"Headers":{"X-A":["a","b"],"X-B":["c"]},"DrainTimeout":90000000000,` +
 		`"TLS":{"Certificate":"","Key":"","ClientCAs":null,"ClientAuth":"","MinVersion":771,"CipherSuites":null},"HTTP2Off":false,"H2C":false,"Debug":{"Addr":"","Prometheus":false,"Path":"/metrics"},` +
 		`"TrustedProxies":["127.0.0.0/8","::1/128","10.0.0.0/8","172.16.0.0/12","192.168.0.0/16","169.254.0.0/16","fc00::/7","fe80::/10"]},` +
-		`"Auth":{"Htpasswd":null},"Health":{"Storage":{"Enabled":false,"Interval":10000000000,"Threshold":1},"Files":null,"HTTP":null,"TCP":null},` +
+		`"Auth":{"Htpasswd":null,"Token":null,"LDAP":null},"Health":{"Storage":{"Enabled":false,"Interval":10000000000,"Threshold":1},"Files":null,"HTTP":null,"TCP":null},` +
 		`"Notify":{"IncludeReferences":false,"Endpoints":null},"Catalog":{"MaxEntries":5},"Tags":{"MaxTags":6},` +
 		`"Validation":{"SparseImages":true,"URLs":false,"Allow":null,"Deny":null,"Platforms":"none","PlatformList":null},` +
-		`"GC":{"Schedule":"30 3 * * *","Untagged":true,"Older":7200000000000,"Uploads":172800000000000,"Undo":604800000000000}}`
+		`"GC":{"Schedule":"30 3 * * *","Untagged":true,"Older":7200000000000,"Uploads":172800000000000,"Undo":604800000000000},` +
+		`"Access":{"Preset":"private","Rules":null,"On":true},"Groups":{"php":["alice","bob"]},` +
+		`"Tokens":{"Service":"images","Issuer":"regctl","Expiration":900000000000,"Services":["old"]},"Audit":{"Path":"/audit.log","MaxSize":1048576,"Keep":10,"Pulls":true}}`
 	if string(got) != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
@@ -209,7 +215,7 @@ func TestRefused(t *testing.T) {
 		{"auth: {htpasswd: {realm: x}}", "", "config.yml:1: auth.htpasswd has no path"},
 		{"auth: {htpasswd: {realm: x, path: ''}}", "", "config.yml:1: auth.htpasswd has no path"},
 		{"auth: {htpasswd: {realm: , path: x}}", "", "config.yml:1: auth.htpasswd has no realm"},
-		{"auth: {htpasswd: {realm: x, path: /x}, none: {}}", "", "config.yml:1: auth has two kinds, htpasswd and none"},
+		{"auth: {htpasswd: {realm: x, path: /x}, none: {}}", "", "config.yml:1: auth has none, and htpasswd beside it"},
 		{"auth: {htpasswd: {realm: x, path: /x, user: y}}", "", "config.yml:1: auth.htpasswd.user: no such key"},
 		{"auth:\n  htpasswd:", "", "config.yml:2: auth.htpasswd has no realm"},
 		{"auth:\nhtpasswd:\n  path: /x", "", "config.yml:1: auth is empty; indent what belongs to it"},
@@ -224,9 +230,9 @@ func TestRefused(t *testing.T) {
 		{"http: {tsl: {certificate: /x}, tlss: {key: /x}}", "", "http.tlss: unknown key, and it looks as if"},
 		{"storag: {maintenance: {readonly: {enabled: true}}}", "", "storag: unknown key, and it looks as if"},
 		{"readonly: {enabled: true}", "", "readonly: unknown key, and it looks as if"},
-		{"auth: token", "", "config.yml:1: auth.token is not built yet"},
+		{"auth: token", "", "config.yml:1: auth.token has no realm"},
 		{"", "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH: auth.htpasswd has no realm"},
-		{"", "REGISTRY_AUTH_TOKEN_REALM=x", "REGISTRY_AUTH_TOKEN_REALM: auth.token is not built yet"},
+		{"", "REGISTRY_AUTH_TOKEN_REALM=x", "REGISTRY_AUTH_TOKEN_REALM: auth.token.realm is not of the form https://HOST/PATH"},
 		{"http:\n  tls:\n    letsencrypt: {hosts: [x]}", "", "config.yml:3: http.tls.letsencrypt is not built yet"},
 		{"", "REGISTRY_HTTP_TLS_CERTIFICATE=/x", "REGISTRY_HTTP_TLS_CERTIFICATE: http.tls.certificate is there without http.tls.key"},
 		{"proxy: {remoteurl: https://registry-1.docker.io}", "", "proxy.remoteurl is not built yet"},
@@ -270,7 +276,7 @@ func TestRefused(t *testing.T) {
 		{"", "REGISTRY_AUTH_HTPASWD_PATH=/x", "REGISTRY_AUTH_HTPASWD_PATH: unknown variable, and it looks as if"},
 		{"", "REGISTRY_AUHT_HTPASSWD_REALM=x", "REGISTRY_AUHT_HTPASSWD_REALM: unknown variable, and it looks as if"},
 		{"", "REGISTRY_AUTH_BASIC_PATH=/x", "REGISTRY_AUTH_BASIC_PATH: unknown variable, and no such authentication"},
-		{"", "REGISTRY_AUTH_LDAP_SERVER=x", "REGISTRY_AUTH_LDAP_SERVER: unknown variable, and no such authentication"},
+		{"", "REGISTRY_AUTH_LDAP_SERVER=x", "REGISTRY_AUTH_LDAP_SERVER: unknown variable, and no such key"},
 		{"", "REGISTRY_AUTH_HTPASSWD_FILE=x", "REGISTRY_AUTH_HTPASSWD_FILE: unknown variable, and no such key"},
 		{"", "REGISTRY_HTTP_TLS_CERT=x", "REGISTRY_HTTP_TLS_CERT: unknown variable, and no such key"},
 		{"", "REGISTRY_STORAGE_MINIO_BUCKET=x", "REGISTRY_STORAGE_MINIO_BUCKET: unknown variable, and no such storage driver or key"},

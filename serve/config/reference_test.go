@@ -46,13 +46,22 @@ func fates() map[string]string {
 		"catalog.maxentries", "tags.maxtags", "validation.disabled", "validation.enabled = validation.disabled",
 		"validation.manifests.urls.allow", "validation.manifests.urls.deny", "validation.manifests.indexes.platforms",
 		"validation.manifests.indexes.platformlist.0.architecture", "validation.manifests.indexes.platformlist.0.os",
-		"validation.manifests.images.layers", "gc.schedule", "gc.untagged", "gc.older", "gc.uploads", "gc.undo")
+		"validation.manifests.images.layers", "gc.schedule", "gc.untagged", "gc.older", "gc.uploads", "gc.undo",
+		"auth.token.realm", "auth.token.service", "auth.token.issuer", "auth.token.rootcertbundle", "auth.token.jwks", "auth.token.signingalgorithms",
+		"auth.token.autoredirect", "auth.token.autoredirectpath",
+		"auth.ldap.url", "auth.ldap.starttls", "auth.ldap.ca", "auth.ldap.binddn", "auth.ldap.bindpassword", "auth.ldap.bindfile", "auth.ldap.userdn",
+		"auth.ldap.userbase", "auth.ldap.userfilter", "auth.ldap.username", "auth.ldap.groupbase", "auth.ldap.groupfilter", "auth.ldap.groupname",
+		"auth.ldap.groupof", "auth.ldap.timeout", "groups", "tokens.service", "tokens.issuer", "tokens.expiration", "tokens.services",
+		"audit.path", "audit.maxsize", "audit.keep", "audit.pulls")
+	for _, key := range []string{"who", "what", "from", "may", "deny", "because"} {
+		add("done", "access.0."+key+" = access.0")
+	}
 	add("idle", "log.reportcaller", "storage.filesystem.maxthreads", "storage.redirect", "storage.cache", "storage.tag",
 		"storage.maintenance.uploadpurging.interval", "http.secret", "health.file.0.threshold",
 		"proxy.username", "proxy.password", "proxy.exec", "proxy.ttl", "proxy.cachewritetimeout")
 	add("warns", "log.hooks.0.type = log.hooks", "log.hooks.0.disabled = log.hooks", "log.hooks.0.levels = log.hooks", "log.hooks.0.options = log.hooks",
 		"redis", "reporting", "compatibility.schema1.enabled = compatibility", "compatibility.schema1.signingkeyfile = compatibility")
-	add("stops", "storage.s3", "storage.s3aws", "storage.azure", "storage.gcs", "storage.oss", "storage.swift", "auth.silly", "auth.token",
+	add("stops", "storage.s3", "storage.s3aws", "storage.azure", "storage.gcs", "storage.oss", "storage.swift", "auth.silly",
 		"http.tls.letsencrypt", "proxy.remoteurl", "policy")
 	for _, place := range []string{"registry", "repository", "storage"} {
 		for _, key := range []string{"name", "disabled", "options"} {

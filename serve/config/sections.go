@@ -94,6 +94,8 @@ type TokenAuth struct {
 	SigningAlgorithms      []string // Of JOSE. Empty: those of distribution 3.
 	AutoRedirect           bool     // The realm is this host, with AutoRedirectPath.
 	AutoRedirectPath       string   // Default: /auth/token.
+
+	symmetric []string // What is left out of signingalgorithms.
 }
 
 // LDAP is the section auth.ldap.
