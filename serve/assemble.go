@@ -72,6 +72,7 @@ type Assembly struct {
 	server    Server
 	locked    *file.Locked    // Nil: the store is in memory.
 	state     *state.State    // Nil: nothing is remembered.
+	robots    *robots         // Nil: there are none.
 	upkeep    *upkeeping      // Nil: there is none.
 	notifier  *event.Notifier // Nil: nobody is told anything.
 	store     *store.Store
@@ -121,6 +122,9 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 		return err
 	}
 	if err := a.openState(ctx, p); err != nil {
+		return err
+	}
+	if err := a.keepRobots(ctx, p); err != nil {
 		return err
 	}
 	backend = a.metrics.storage(backend, driverOf(p), p.Now)
@@ -220,7 +224,7 @@ func (a *Assembly) openRegistry(ctx context.Context, p Parts, b storage.Backend)
 
 // keepUp begins the upkeep of s, and ends it before the store is let go of.
 func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
-	k := &keeper{store: s, notifier: a.notifier, rules: p.Config.GC, jobs: 1, now: p.Now, readOnly: &a.live.readOnly, metrics: a.metrics, ruled: make(chan struct{}, 1)}
+	k := &keeper{store: s, notifier: a.notifier, robots: a.robots, rules: p.Config.GC, jobs: 1, now: p.Now, readOnly: &a.live.readOnly, metrics: a.metrics, ruled: make(chan struct{}, 1)}
 	a.live.keeper = k
 	a.upkeep = startUpkeeping(ctx, a.locked, a.state, k, clock{p.Now, p.After}, p.Log)
 	a.atEnd(func() {

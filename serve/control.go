@@ -28,6 +28,7 @@ import (
 //	POST /gc     a CollectRequest: runs a collection
 //	POST /check  store.CheckOptions: runs a check
 //	GET  /events, POST /events/test, /events/retry  see addEvents
+//	POST /tokens/create, /tokens/list, /tokens/revoke  see addRobots
 //
 // An answer is lines of JSON: progress, and in the end the report, the error,
 // or both. A run ends with the connection that it was asked for on.
@@ -93,7 +94,7 @@ func controlCodes() []controlCode {
 	return []controlCode{
 		{"running", ErrRunning}, {"stopping", ErrStopping}, {"foreign-writer", ErrForeignWriter},
 		{"read-only", storage.ErrReadOnly}, {"full", storage.ErrFull}, {"cancelled", context.Canceled},
-		{"no-endpoint", ErrNoEndpoint},
+		{"no-endpoint", ErrNoEndpoint}, {"robot-exists", ErrRobotExists}, {"robot-invalid", ErrRobotInvalid},
 	}
 }
 
@@ -225,6 +226,7 @@ func (c *control) handler() http.Handler {
 	mux.HandleFunc("POST /gc", controlRun(c.clock.after, c.collect))
 	mux.HandleFunc("POST /check", controlRun(c.clock.after, c.keeper.check))
 	c.addEvents(mux)
+	c.addRobots(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuseControl(w, http.StatusNotFound, "unknown", fmt.Sprintf("the server does not know %s %s; it is of another version", r.Method, r.URL.Path))
 	})

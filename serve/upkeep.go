@@ -78,6 +78,8 @@ type keeper struct {
 	now   func() time.Time
 	// notifier can be asked about, too. May be nil.
 	notifier *event.Notifier
+	// robots can be made and revoked. May be nil.
+	robots *robots
 	// approve looks at a plan before it is executed. May be nil.
 	approve func(gc.Report) error
 	// readOnly says that nothing is to be collected by schedule. May be nil.

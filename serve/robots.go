@@ -1,0 +1,283 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/regctl/regctl/serve/auth"
+	"github.com/regctl/regctl/serve/state"
+	"github.com/regctl/regctl/serve/storage/file"
+)
+
+var (
+	// ErrRobotExists says that a robot of that name may log in.
+	ErrRobotExists = errors.New("there is a robot of that name")
+
+	// ErrRobotInvalid says that there can be no such robot.
+	ErrRobotInvalid = errors.New("no robot can be like that")
+)
+
+// The states of a [Robot].
+const (
+	RobotActive  = "active"
+	RobotExpired = "expired"
+	RobotRevoked = "revoked"
+)
+
+// longestNote is how long the note of a robot may be, in bytes.
+const longestNote = 256
+
+// Robot is a login for a program. Its secret is known to who made it, and to
+// nobody else.
+type Robot struct {
+	Name   string   `json:"name"`
+	State  string   `json:"state"` // RobotActive and so on.
+	Note   string   `json:"note,omitempty"`
+	Scopes []string `json:"scopes"` // See [auth.ParseRobotScope].
+
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"` // Zero: never.
+	Revoked time.Time `json:"revoked,omitzero"`
+	Used    time.Time `json:"used,omitzero"` // When it was there last, to a minute or so.
+}
+
+// RobotRequest asks for a new robot.
+type RobotRequest struct {
+	Name    string    `json:"name"`
+	Scopes  []string  `json:"scopes"`
+	Note    string    `json:"note,omitempty"`
+	Expires time.Time `json:"expires,omitzero"` // Zero: never.
+	Sum     []byte    `json:"sum"`              // Of the secret, see [auth.NewRobotSecret].
+}
+
+// RobotMade is a new robot.
+type RobotMade struct {
+	Robot Robot `json:"robot"`
+	// Open says that the server asks nobody who they are.
+	Open bool `json:"open,omitempty"`
+}
+
+// RobotList is a list of robots.
+type RobotList struct {
+	Robots []Robot `json:"robots"`
+}
+
+// RobotNames name robots.
+type RobotNames struct {
+	Names []string `json:"names"`
+}
+
+// Robots are the robots of a store on this machine.
+type Robots interface {
+	// Create makes a robot; it may log in when this returns.
+	// Errors: [ErrRobotExists], [ErrRobotInvalid].
+	Create(ctx context.Context, r RobotRequest) (RobotMade, error)
+	// List returns all robots by name, with those that were revoked or have
+	// expired within a year.
+	List(ctx context.Context) (RobotList, error)
+	// Revoke keeps robots out: their next request is not answered. It returns
+	// the names of those that were not out before.
+	Revoke(ctx context.Context, r RobotNames) (RobotNames, error)
+	// Holder says who does it.
+	Holder() Holder
+	// Close lets go of the store.
+	Close() error
+}
+
+// robots are those of a store: all on disk, and in memory those that may log in.
+type robots struct {
+	state  *state.State
+	source *auth.Robots
+	now    func() time.Time
+	log    *slog.Logger
+	open   func() bool // Whether nobody is asked who they are. May be nil: not known.
+
+	mu sync.Mutex // Held by a change, so that memory and disk agree.
+}
+
+// openRobots lets in those who are in st.
+func openRobots(ctx context.Context, st *state.State, now func() time.Time, log *slog.Logger) (*robots, error) {
+	all, err := st.Robots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &robots{state: st, now: now, log: log}
+	r.source = auth.NewRobots(auth.RobotOptions{Log: log, Now: now, Used: st.RobotUsed})
+	for _, one := range all {
+		if !one.Over(now()) {
+			r.source.Add(toSource(one))
+		}
+	}
+	return r, nil
+}
+
+// toSource is what is to be known of a robot to let it in.
+func toSource(r state.Robot) auth.Robot {
+	to := auth.Robot{ID: r.ID, Name: r.Name, Scopes: r.Scopes, Expires: r.Expires}
+	copy(to.Sum[:], r.Sum)
+	return to
+}
+
+// check says what is wrong with a request.
+func (q *RobotRequest) check(now time.Time) error {
+	if err := auth.CheckRobotName(q.Name); err != nil {
+		return err
+	}
+	if _, err := auth.RobotLimit(q.Scopes); err != nil {
+		return err
+	}
+	switch {
+	case len(q.Sum) != sha256.Size:
+		return errors.New("the sum of the secret has another length than SHA-256")
+	case !q.Expires.IsZero() && !q.Expires.After(now):
+		return fmt.Errorf("it would have expired at %s already", q.Expires.UTC().Format(time.RFC3339))
+	case len(q.Note) > longestNote || strings.ContainsFunc(q.Note, func(c rune) bool { return c < ' ' || c == 0x7f }):
+		return fmt.Errorf("the note is longer than a line of %d bytes", longestNote)
+	}
+	return nil
+}
+
+// Create makes a robot durable, then lets it in.
+func (r *robots) Create(ctx context.Context, q RobotRequest) (RobotMade, error) {
+	now := r.now()
+	if err := q.check(now); err != nil {
+		return RobotMade{}, fmt.Errorf("%w: %w", ErrRobotInvalid, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	one := state.Robot{
+		ID: rand.Text(), Name: q.Name, Scopes: q.Scopes, Sum: q.Sum, Note: q.Note, Created: now.UTC(), Expires: q.Expires,
+	}
+	err := r.state.AddRobot(ctx, one)
+	if errors.Is(err, state.ErrRobotExists) {
+		return RobotMade{}, fmt.Errorf("%w: %s", ErrRobotExists, q.Name)
+	}
+	if err != nil {
+		return RobotMade{}, err
+	}
+	r.source.Add(toSource(one))
+	r.log.LogAttrs(ctx, slog.LevelInfo, "a robot may log in", slog.String("robot", q.Name),
+		slog.String("scopes", strings.Join(q.Scopes, " ")), slog.Time("expires", q.Expires))
+	return RobotMade{Robot: r.tell(one), Open: r.open != nil && r.open()}, nil
+}
+
+// List tells of all.
+func (r *robots) List(ctx context.Context) (RobotList, error) {
+	all, err := r.state.Robots(ctx)
+	l := RobotList{Robots: make([]Robot, len(all))}
+	for i, one := range all {
+		l.Robots[i] = r.tell(one)
+	}
+	return l, err
+}
+
+// tell is what everybody may know of a robot.
+func (r *robots) tell(one state.Robot) Robot {
+	to := Robot{
+		Name: one.Name, State: RobotActive, Note: one.Note, Scopes: one.Scopes,
+		Created: one.Created, Expires: one.Expires, Revoked: one.Revoked, Used: one.Used,
+	}
+	switch {
+	case !one.Revoked.IsZero():
+		to.State = RobotRevoked
+	case one.Over(r.now()):
+		to.State = RobotExpired
+	}
+	return to
+}
+
+// Revoke keeps robots out, then makes that durable: on a full disk they are out
+// at least while this process runs.
+func (r *robots) Revoke(ctx context.Context, q RobotNames) (RobotNames, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.source.Remove(q.Names...)
+	names, err := r.state.RevokeRobots(ctx, q.Names...)
+	if err != nil {
+		return RobotNames{}, fmt.Errorf("%s: out only until the server stops, as that cannot be written: %w", strings.Join(q.Names, " "), err)
+	}
+	for _, name := range names {
+		r.log.LogAttrs(ctx, slog.LevelInfo, "a robot was revoked", slog.String("robot", name))
+	}
+	return RobotNames{Names: append([]string{}, names...)}, nil
+}
+
+// keepRobots opens the robots of the state, if there is one.
+func (a *Assembly) keepRobots(ctx context.Context, p Parts) (err error) {
+	if a.state == nil {
+		return nil
+	}
+	if a.robots, err = openRobots(ctx, a.state, p.Now, p.Log); err != nil {
+		return err
+	}
+	a.robots.open = a.live.open
+	return nil
+}
+
+// open tells whether nobody is asked who they are.
+func (l *live) open() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := &l.config
+	return c.Auth.Htpasswd == nil && c.Auth.Token == nil && c.Auth.LDAP == nil && !c.Access.On
+}
+
+// OpenRobots opens the robots of the store in p.Dir. If no server has it, it is
+// locked until Close; a server of ours that has it is asked.
+// Errors: as of [OpenUpkeep].
+func OpenRobots(ctx context.Context, p UpkeepParts) (Robots, error) {
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
+	if info, err := os.Stat(p.Dir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
+	}
+	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
+	switch {
+	case mayBeHeld(err):
+		return dialRobots(ctx, p.Dir, err)
+	case err != nil:
+		return nil, err
+	}
+	l := &localRobots{}
+	l.atEnd(locked.Unlock)
+	if err := l.open(ctx, p, locked); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// localRobots are those of a store that no server has.
+type localRobots struct {
+	local
+	*robots
+}
+
+func (l *localRobots) open(ctx context.Context, p UpkeepParts, locked *file.Locked) error {
+	st, err := state.Open(ctx, locked.Path(stateFile), p.Now)
+	if err != nil {
+		return err
+	}
+	l.atEnd(st.Close)
+	for _, name := range []string{stateFile, stateFile + "-wal"} {
+		if err := locked.Give(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("open the state: %w", err)
+		}
+	}
+	l.robots, err = openRobots(ctx, st, p.Now, p.Log)
+	return err
+}
