@@ -25,7 +25,7 @@ const maxTags = 50
 // request where the registry takes several tags, else in one for each, so that
 // one that fails leaves those before it moved.
 //
-// NoOverwrite is decided by regctl serve itself. Of other registries it is
+// NoOverwrite and Fixed are decided by regctl serve itself. Of other registries they are
 // asked before the first tag moves, and somebody who is faster than that is
 // overwritten. To a registry without the referrers API a manifest with a
 // subject is pushed together with the index under the tag that stands in for
@@ -43,8 +43,8 @@ func (c *Client) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.D
 	if w.ours, err = c.has(ctx, takesCondition); err != nil {
 		return oci.Descriptor{}, err
 	}
-	if p.NoOverwrite && !w.ours {
-		if err := c.mustNotExist(ctx, repo, p.Tags, d); err != nil {
+	if !w.ours {
+		if err := c.mustNotExist(ctx, repo, w.kept(true), d); err != nil {
 			return oci.Descriptor{}, err
 		}
 	}
@@ -122,12 +122,7 @@ type manifestPush struct {
 // send pushes it under all its names.
 func (w *manifestPush) send(ctx context.Context) error {
 	if w.ours {
-		for _, tags := range chunked(w.Tags, maxTags) {
-			if _, err := w.put(ctx, string(w.desc.Digest), tags); err != nil {
-				return err
-			}
-		}
-		return nil
+		return w.sendOurs(ctx)
 	}
 	if w.desc.Digest.Algorithm() != digest.Canonical && len(w.Tags) > 0 {
 		return w.tagOther(ctx)
@@ -142,6 +137,33 @@ func (w *manifestPush) send(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// sendOurs sends it to regctl serve. A condition is on all tags of a request:
+// those that must not be moved go first, as they may be refused.
+func (w *manifestPush) sendOurs(ctx context.Context) error {
+	kept, moved := w.kept(true), w.kept(false)
+	requests := slices.Collect(slices.Chunk(kept, maxTags))
+	if len(kept) == 0 || len(moved) > 0 {
+		requests = append(requests, chunked(moved, maxTags)...)
+	}
+	for _, tags := range requests {
+		if _, err := w.put(ctx, string(w.desc.Digest), tags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kept are the tags that must not be moved, or those that may be.
+func (w *manifestPush) kept(kept bool) []string {
+	var tags []string
+	for _, tag := range w.Tags {
+		if w.Keeps(tag) == kept {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
 }
 
 // chunked cuts tags into lists of at most n; none is one list.
@@ -180,9 +202,9 @@ func (w *manifestPush) put(ctx context.Context, name string, tags []string) (htt
 		r.query, r.subject = url.Values{"tag": tags}, w.c.subject(w.repo, strings.Join(tags, ","))
 	}
 	switch {
-	case w.ours && w.NoOverwrite:
+	case w.ours && (w.NoOverwrite || len(tags) > 0 && w.Keeps(tags[0])):
 		r.header.Set("If-None-Match", "*")
-	case w.NoOverwrite && !oci.IsDigest(name):
+	case !w.ours && !oci.IsDigest(name) && w.Keeps(name):
 		r.again = func() error { return w.c.mustNotExist(ctx, w.repo, []string{name}, w.desc.Digest) }
 	}
 	resp, err := w.c.do(ctx, r)
@@ -202,7 +224,7 @@ func (w *manifestPush) refusal(err error) error {
 	switch {
 	case errors.Is(err, oci.BlobUnknown):
 		return &oci.Error{Code: oci.ManifestBlobUnknown, Message: err.Error(), Err: err}
-	case errors.Is(err, oci.TagMoved) && w.NoOverwrite: // 412 in other words.
+	case errors.Is(err, oci.TagMoved) && (w.NoOverwrite || len(w.Fixed) > 0): // 412 in other words.
 		return &oci.Error{Code: oci.TagExists, Message: err.Error(), Err: err}
 	case errors.Is(err, oci.NotFound):
 		return &oci.Error{Code: oci.NameUnknown, Message: fmt.Sprintf("%v: no such repository, or none that may be pushed to", err), Err: err}

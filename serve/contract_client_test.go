@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,8 +136,16 @@ func (r remote) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.De
 			return oci.Descriptor{}, err
 		}
 	}
+	if kept := slices.DeleteFunc(slices.Clone(p.Tags), func(tag string) bool { return !p.Keeps(tag) }); len(kept) > 0 && len(kept) < len(p.Tags) {
+		first := p // A condition is on all tags of a request.
+		first.Tags = kept
+		if desc, err := r.PutManifest(ctx, repo, first); err != nil {
+			return desc, err
+		}
+		p.Tags, p.Fixed = slices.DeleteFunc(slices.Clone(p.Tags), p.Keeps), nil
+	}
 	headers := []string{"Content-Type", p.MediaType, "If-None-Match", ""}
-	if p.NoOverwrite {
+	if p.NoOverwrite || len(p.Fixed) > 0 {
 		headers[3] = "*"
 	}
 	path := "/v2/" + repo + "/manifests/" + string(d)

@@ -24,7 +24,7 @@ func (d *Directory) PutManifest(_ context.Context, repo string, p oci.Put) (oci.
 			return err
 		}
 		for _, tag := range p.Tags {
-			if err := e.setTag(tag, n.desc, p.NoOverwrite); err != nil {
+			if err := e.setTag(tag, n.desc, p.Keeps(tag)); err != nil {
 				return err
 			}
 		}

@@ -121,10 +121,8 @@ func (c *asker) needs(repo string, a rule.Action) []Access {
 	switch {
 	case a == rule.List:
 		right = Access{Type: typeRegistry, Name: nameCatalog, Actions: []string{actionAny}}
-	case a == rule.Delete:
+	case a == rule.Delete, a == rule.Pull && c.caller.Method == http.MethodDelete:
 		right.Actions = []string{actionDelete}
-	case a == rule.Pull && c.caller.Method == http.MethodDelete: // If-Match
-		right.Actions = []string{actionPull, actionDelete}
 	case a == rule.Pull:
 		right.Actions = []string{actionPull}
 	default:
@@ -140,8 +138,18 @@ func (g *guard) tagsOf(repo string) *sync.RWMutex {
 
 // Resolve implements [oci.Reader].
 func (g *guard) Resolve(ctx context.Context, repo, ref string) (oci.Descriptor, error) {
-	if _, err := g.may(ctx, repo, "", rule.Pull); err != nil {
+	c, err := g.asker(ctx)
+	if err != nil {
 		return oci.Descriptor{}, err
+	}
+	// To delete on a condition, a token for deleting will do.
+	deletes := c.caller.Method == http.MethodDelete && c.covers(repo, rule.Delete)
+	d := c.decide(c.policy, c.addr, repo, "", rule.Pull)
+	if !d.Allowed {
+		return oci.Descriptor{}, c.deny(ctx, d, repo, "", rule.Pull)
+	}
+	if !deletes && !c.covers(repo, rule.Pull) {
+		return oci.Descriptor{}, c.narrow(c.needs(repo, rule.Pull)...)
 	}
 	return g.reg.Resolve(ctx, repo, ref)
 }

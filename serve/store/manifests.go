@@ -137,7 +137,7 @@ func (s *Store) put(ctx context.Context, r *meta.Repo, d oci.Digest, f meta.Mani
 		return translate(err, oci.Unknown, "store manifest "+at(r.Name(), d))
 	}
 	for i, v := range moves {
-		if err := v.Commit(ctx, p.NoOverwrite); err != nil {
+		if err := v.Commit(ctx, p.Keeps(p.Tags[i])); err != nil {
 			return tagExists(r.Name(), p.Tags[i], err)
 		}
 	}
@@ -228,10 +228,10 @@ func (s *Store) checkBlobs(ctx context.Context, r *meta.Repo, g *oci.Graph, pins
 
 // mayMove refuses early what the moves would refuse after the manifest is in.
 func (s *Store) mayMove(ctx context.Context, r *meta.Repo, d oci.Digest, p oci.Put) error {
-	if !p.NoOverwrite {
-		return nil
-	}
 	for _, tag := range p.Tags {
+		if !p.Keeps(tag) {
+			continue
+		}
 		t, err := r.Tag(ctx, tag)
 		switch {
 		case err == nil && t.Digest != d:

@@ -125,7 +125,7 @@ func (m *memory) PutManifest(_ context.Context, repo string, p oci.Put) (oci.Des
 	}
 	d := manifest.Descriptor.Digest
 	for _, tag := range p.Tags {
-		if old, ok := r.tags[tag]; ok && p.NoOverwrite && old.digest != d {
+		if old, ok := r.tags[tag]; ok && p.Keeps(tag) && old.digest != d {
 			return oci.Descriptor{}, oci.Errorf(oci.TagExists, "tag %s points to %s", tag, old.digest)
 		}
 	}

@@ -20,7 +20,7 @@ type Exceptions struct {
 	NoReferrers   string // Referrers is unsupported.
 	NoSHA512      string // Content can be addressed by sha256 only.
 	NoAnyMount    string // MountBlob needs the repository to mount from.
-	NoOverwrite   string // Put.NoOverwrite has no effect.
+	NoOverwrite   string // Put.NoOverwrite and Put.Fixed have no effect.
 	NoTagDelete   string // DeleteTag is unsupported.
 	NoConditions  string // DeleteTag ignores was.
 	NoDelete      string // DeleteManifest and DeleteBlob are unsupported.

@@ -18,6 +18,7 @@ func raceRequirements(x Exceptions) []requirement {
 	reqs := []requirement{
 		{"two pushes of one tag leave it on one of the two", (*suite).raceTag, ""},
 		{"of many pushes of a new tag with NoOverwrite one wins", (*suite).raceNoOverwrite, x.NoOverwrite},
+		{"of many pushes of a new tag in Fixed one wins", (*suite).raceFixed, x.NoOverwrite},
 		{"of two deletions of a tag one succeeds", (*suite).raceDeleteTag, x.NoTagDelete},
 		{"a deletion and a push of one manifest leave no dangling tag", (*suite).raceDelete, x.NoDelete},
 		{"a deletion of a blob and a push of its image do not both succeed", (*suite).raceDeleteBlob, or(x.NoDelete, x.NoProtection)},
@@ -50,9 +51,9 @@ func atOnce(calls ...func() error) []error {
 }
 
 // put returns a call that pushes a manifest whose blobs are there.
-func (s *suite) put(repo, raw, tag string, noOverwrite bool) func() error {
+func (s *suite) put(repo, raw, tag string) func() error {
 	return func() error {
-		_, err := s.PutManifest(s.Context(), repo, oci.Put{Tags: []string{tag}, Raw: []byte(raw), NoOverwrite: noOverwrite})
+		_, err := s.PutManifest(s.Context(), repo, oci.Put{Tags: []string{tag}, Raw: []byte(raw)})
 		return err
 	}
 }
@@ -74,7 +75,7 @@ func (s *suite) succeeded(errs []error, code oci.Code) int {
 func (s *suite) raceTag() {
 	one, two := s.imageOf(repo, "1"), s.imageOf(repo, "2")
 	for range rounds {
-		for _, err := range atOnce(s.put(repo, one, "v1", false), s.put(repo, two, "v1", false)) {
+		for _, err := range atOnce(s.put(repo, one, "v1"), s.put(repo, two, "v1")) {
 			s.must(err)
 		}
 		d, err := s.Resolve(s.Context(), repo, "v1")
@@ -89,6 +90,19 @@ func (s *suite) raceTag() {
 }
 
 func (s *suite) raceNoOverwrite() {
+	s.raceNew(func(raw, tag string) oci.Put {
+		return oci.Put{Tags: []string{tag}, Raw: []byte(raw), NoOverwrite: true}
+	})
+}
+
+func (s *suite) raceFixed() {
+	s.raceNew(func(raw, tag string) oci.Put {
+		return oci.Put{Tags: []string{"any", tag}, Raw: []byte(raw), Fixed: []string{tag}}
+	})
+}
+
+// raceNew makes pushes of a new tag, of which one must win.
+func (s *suite) raceNew(p func(raw, tag string) oci.Put) {
 	var raws []string
 	for i := range 4 {
 		raws = append(raws, s.imageOf(repo, fmt.Sprint(i)))
@@ -97,7 +111,10 @@ func (s *suite) raceNoOverwrite() {
 		tag := fmt.Sprint("v", round)
 		var puts []func() error
 		for _, raw := range raws {
-			puts = append(puts, s.put(repo, raw, tag, true))
+			puts = append(puts, func() error {
+				_, err := s.PutManifest(s.Context(), repo, p(raw, tag))
+				return err
+			})
 		}
 		errs := atOnce(puts...)
 		equal(s, "pushes that succeeded", s.succeeded(errs, oci.TagExists), 1)
@@ -124,9 +141,9 @@ func (s *suite) raceDelete() {
 	for range rounds {
 		PushManifest(s, s.Registry, repo, raw, "v1")
 		errs := atOnce(
-			s.put(repo, raw, "v1", false),
+			s.put(repo, raw, "v1"),
 			func() error { return s.DeleteManifest(s.Context(), repo, d) },
-			s.put(repo, raw, "v2", false),
+			s.put(repo, raw, "v2"),
 		)
 		for _, err := range errs {
 			s.must(err)
@@ -151,7 +168,7 @@ func (s *suite) raceDeleteBlob() {
 		content := fmt.Sprint("layer of ", i)
 		layer := digest.FromString(content)
 		errs := atOnce(
-			s.put(repo, raw, "v1", false),
+			s.put(repo, raw, "v1"),
 			func() error { return s.DeleteBlob(s.Context(), repo, layer) },
 		)
 		pushed, deleted := errs[0] == nil, errs[1] == nil
@@ -235,7 +252,7 @@ func (s *suite) raceDeleteRepo() {
 		s.image("a/b", "1", "kept")
 		raw := s.imageOf("a", "1")
 		PushManifest(s, s.Registry, "a", raw, "v1")
-		errs := atOnce(s.put("a", raw, "v2", false), func() error { return s.DeleteRepo(s.Context(), "a") })
+		errs := atOnce(s.put("a", raw, "v2"), func() error { return s.DeleteRepo(s.Context(), "a") })
 		if errs[0] != nil {
 			s.want(oci.ManifestBlobUnknown, errs[0])
 		}

@@ -10,6 +10,8 @@ func tagRequirements(x Exceptions) []requirement {
 		{"NoOverwrite sets a tag that is new or points there already", (*suite).tagNoOverwrite, ""},
 		{"NoOverwrite refuses to move a tag with TAG_EXISTS", (*suite).tagExists, x.NoOverwrite},
 		{"a push that NoOverwrite refuses moves none of its tags", (*suite).tagExistsAmong, x.NoOverwrite},
+		{"a tag in Fixed is not moved, others are", (*suite).tagFixed, x.NoOverwrite},
+		{"a push that Fixed refuses moves none of its tags", (*suite).tagFixedAmong, x.NoOverwrite},
 		{"tags that differ in case are not confused", (*suite).tagCase, ""},
 		{"tags of another repository are unknown here", (*suite).tagElsewhere, ""},
 	}
@@ -70,6 +72,27 @@ func (s *suite) tagExistsAmong() {
 	s.hasManifest(repo, "taken", old)
 	s.lacksManifest(repo, "free")
 	s.lacksManifest(repo, "open")
+}
+
+func (s *suite) tagFixed() {
+	s.image(repo, "old", "latest")
+	raw := []byte(s.imageOf(repo, "new"))
+	for range 2 {
+		desc, err := s.PutManifest(s.Context(), repo, oci.Put{Tags: []string{"latest", "v1"}, Fixed: []string{"v1"}, Raw: raw})
+		s.must(err)
+		s.hasManifest(repo, "v1", desc.Digest)
+		s.hasManifest(repo, "latest", desc.Digest)
+	}
+}
+
+func (s *suite) tagFixedAmong() {
+	old := s.image(repo, "old", "latest", "v1").Digest
+	raw := []byte(s.imageOf(repo, "new"))
+	_, err := s.PutManifest(s.Context(), repo, oci.Put{Tags: []string{"free", "latest", "v1"}, Fixed: []string{"v1"}, Raw: raw})
+	s.want(oci.TagExists, err)
+	s.hasManifest(repo, "v1", old)
+	s.hasManifest(repo, "latest", old)
+	s.lacksManifest(repo, "free")
 }
 
 // tagCase allows a registry whose storage folds case to refuse the second tag.

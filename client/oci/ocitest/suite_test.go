@@ -68,6 +68,18 @@ func waysToBreak() map[string]way {
 				return f.Registry.PutManifest(ctx, repo, p)
 			}
 		}},
+		"overwrites fixed tags": {"a push that Fixed refuses moves none of its tags", func(f *ocitest.Funcs) {
+			f.OnPutManifest = func(ctx context.Context, repo string, p oci.Put) (oci.Descriptor, error) {
+				p.Fixed = nil
+				return f.Registry.PutManifest(ctx, repo, p)
+			}
+		}},
+		"overwrites no tag if one is fixed": {"a tag in Fixed is not moved, others are", func(f *ocitest.Funcs) {
+			f.OnPutManifest = func(ctx context.Context, repo string, p oci.Put) (oci.Descriptor, error) {
+				p.NoOverwrite = p.NoOverwrite || len(p.Fixed) > 0
+				return f.Registry.PutManifest(ctx, repo, p)
+			}
+		}},
 		"deletes a tag that moved": {"DeleteTag of a tag that points elsewhere is TAG_MOVED", func(f *ocitest.Funcs) {
 			f.OnDeleteTag = func(ctx context.Context, repo, tag string, _ oci.Digest) error {
 				return f.Registry.DeleteTag(ctx, repo, tag, "")
