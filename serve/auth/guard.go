@@ -70,10 +70,12 @@ type asker struct {
 func (g *guard) asker(ctx context.Context) (*asker, error) {
 	s := SessionFrom(ctx)
 	if s == nil {
-		return nil, &DeniedError{Reason: "nobody was asked who makes the call"}
+		return nil, noSession()
 	}
 	return &asker{s, g, g.rules.Load(), addrOf(ctx), oci.CallerFrom(ctx)}, nil
 }
+
+func noSession() error { return &DeniedError{Reason: "nobody was asked who makes the call"} }
 
 // may returns the asker of ctx if it may do a to repo, and to tag there if it
 // is not empty.
@@ -92,7 +94,7 @@ func (c *asker) may(ctx context.Context, repo, tag string, a rule.Action) error 
 	case !d.Allowed:
 		return c.deny(ctx, d, repo, tag, a)
 	case !c.covers(repo, a):
-		return c.narrow(c.needs(repo, a)...)
+		return narrow(c.needs(repo, a)...)
 	}
 	return nil
 }
@@ -110,7 +112,7 @@ func (c *asker) deny(ctx context.Context, d rule.Decision, repo, tag string, a r
 }
 
 // narrow is the answer to who may, but not with this token.
-func (c *asker) narrow(need ...Access) error {
+func narrow(need ...Access) error {
 	return &DeniedError{Need: need, Narrow: true, Reason: "the token is not for it"}
 }
 
@@ -149,7 +151,7 @@ func (g *guard) Resolve(ctx context.Context, repo, ref string) (oci.Descriptor, 
 		return oci.Descriptor{}, c.deny(ctx, d, repo, "", rule.Pull)
 	}
 	if !deletes && !c.covers(repo, rule.Pull) {
-		return oci.Descriptor{}, c.narrow(c.needs(repo, rule.Pull)...)
+		return oci.Descriptor{}, narrow(c.needs(repo, rule.Pull)...)
 	}
 	return g.reg.Resolve(ctx, repo, ref)
 }

@@ -14,7 +14,7 @@ func (g *guard) Repos(ctx context.Context, after string) iter.Seq2[string, error
 	return func(yield func(string, error) bool) {
 		c, err := g.asker(ctx)
 		if err == nil {
-			err = c.mayHave(ctx, nameCatalog)
+			err = c.mayHave(c.policy, c.addr, nameCatalog)
 		}
 		if err != nil {
 			yield("", err)
@@ -67,18 +67,6 @@ func before(from string) string {
 		return head
 	}
 	return head + string([]byte{last - 1, 0xff})
-}
-
-// mayHave returns nil if c has a right of the registry itself.
-func (c *asker) mayHave(ctx context.Context, name string) error {
-	need := Access{Type: typeRegistry, Name: name, Actions: []string{actionAny}}
-	if !c.hasRegistry(c.policy, c.addr, name) {
-		return &DeniedError{Need: []Access{need}, Reason: "no rule allows it anywhere"}
-	}
-	if !c.holds(typeRegistry, name, actionAny) {
-		return c.narrow(need)
-	}
-	return nil
 }
 
 // Tags implements [oci.Lister].

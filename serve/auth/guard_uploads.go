@@ -10,6 +10,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/auth/rule"
 )
@@ -34,12 +36,22 @@ func (g *guard) MountBlob(ctx context.Context, repo, from string, d oci.Digest) 
 	}
 	pull := from == repo || c.decide(c.policy, c.addr, from, "", rule.Pull).Allowed
 	if !c.covers(repo, rule.Push) || pull && from != repo && !c.covers(from, rule.Pull) {
-		return nil, c.narrow(need...)
+		return nil, narrow(need...)
 	}
 	if !pull {
 		from = repo
 	}
+	if !c.decide(c.policy, c.addr, repo, "", rule.Pull).Allowed { // What is there is not to be found out.
+		return c.signed(repo)(g.reg.Upload(ctx, repo, "", oci.UploadOptions{Algorithm: algorithmOf(d)}))
+	}
 	return c.signed(repo)(g.reg.MountBlob(ctx, repo, from, d))
+}
+
+func algorithmOf(d oci.Digest) digest.Algorithm {
+	if d, err := oci.ParseDigest(string(d)); err == nil {
+		return d.Algorithm()
+	}
+	return ""
 }
 
 // Upload implements [oci.Writer].

@@ -41,6 +41,34 @@ func (r *Rules) Load() *rule.Policy { return r.policy.Load() }
 // Store makes p the rules from now on.
 func (r *Rules) Store(p *rule.Policy) { r.policy.Store(p) }
 
+// Deletions tells of what is deleted what the caller of ctx may see: what it
+// might have deleted itself.
+// Errors: [*DeniedError].
+func (r *Rules) Deletions(ctx context.Context) (sees func(repo, tag string) bool, err error) {
+	s := SessionFrom(ctx)
+	if s == nil {
+		return nil, noSession()
+	}
+	p, addr := r.Load(), addrOf(ctx)
+	if err := s.mayHave(p, addr, nameDeletions); err != nil {
+		return nil, err
+	}
+	return func(repo, tag string) bool { return s.decide(p, addr, repo, tag, rule.Delete).Allowed }, nil
+}
+
+// mayHave returns nil if s has a right of the registry itself, and its token is
+// for it.
+func (s *Session) mayHave(p *rule.Policy, addr netip.Addr, name string) error {
+	need := Access{Type: typeRegistry, Name: name, Actions: []string{actionAny}}
+	if !s.hasRegistry(p, addr, name) {
+		return &DeniedError{Need: []Access{need}, Reason: "no rule allows it anywhere"}
+	}
+	if !s.holds(typeRegistry, name, actionAny) {
+		return narrow(need)
+	}
+	return nil
+}
+
 // Decide tells whether s may do a to repo, and to tag there if it is not empty,
 // from the address of the caller of ctx: what p decides, within the limit of
 // who it is and the scope of the token.
