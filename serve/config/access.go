@@ -102,17 +102,23 @@ func networks(n node) ([]netip.Prefix, error) {
 
 // checkAccess reads the rules, each with its line.
 func (p *parser) checkAccess(c *Config) {
-	places := make([]node, 0, len(c.rules)) // Of c.Access.Rules.
 	for i, entry := range c.rules {
 		at := fmt.Sprintf("access.%d", i)
 		p.at[at] = entry
-		if n := follow(entry); n.Kind != yaml.MappingNode {
+		n := follow(entry)
+		if n.Kind != yaml.MappingNode {
 			p.errorf(entry, "%s must be a rule, such as {who: all, what: \"**\", may: [pull]}", at)
-		} else if r, ok := p.rule(n, at); ok {
-			r.Where = p.where(entry)
-			c.Access.Rules = append(c.Access.Rules, r)
-			places = append(places, entry)
+			continue
 		}
+		r, ok := p.rule(n, at)
+		if !ok {
+			continue
+		}
+		r.Where = p.where(entry)
+		for _, wrong := range rule.Check([]rule.Rule{r}) {
+			p.errorf(entry, "access: rule %d: %s", i+1, wrong.Text)
+		}
+		c.Access.Rules = append(c.Access.Rules, r)
 	}
 }
 
@@ -138,14 +144,6 @@ func (p *parser) rule(n node, at string) (r rule.Rule, ok bool) {
 			}
 		}
 		seen[key.Value] = true
-	}
-	for _, key := range []string{"who", "what"} {
-		if !seen[key] {
-			p.errorf(n, "%s does not say %s", at, key)
-		}
-	}
-	if seen["may"] == seen["deny"] {
-		p.errorf(n, "%s needs either may or deny", at)
 	}
 	return r, len(p.errors) == before
 }
@@ -173,9 +171,9 @@ func setGroups(c *Config, n node) error {
 			return fmt.Errorf("%s %w", name, err)
 		}
 		for j, user := range users {
-			bare, _ := strings.CutPrefix(user, "user:")
-			if bare == "" || strings.Contains(user, ":") && bare == user {
-				return fmt.Errorf("%s: %q is no name of a user", name, user)
+			bare := strings.TrimPrefix(user, "user:")
+			if bare == "" || strings.HasPrefix(bare, "group:") {
+				return fmt.Errorf("%s: %q is the name of no user; of a robot it is robot:NAME", name, user)
 			}
 			users[j] = bare
 		}
