@@ -82,7 +82,7 @@ func TestAdmissionOfClients(t *testing.T) {
 func exerciseAdmission(t *testing.T, c admitClient) {
 	t.Helper()
 	s := startAdmission(t)
-	p := startExpiring(t, s)
+	p := startExpiring(t, s.server)
 	var n uint64
 	for _, l := range admitLogins {
 		host := s.addr
@@ -98,7 +98,7 @@ func exerciseAdmission(t *testing.T, c admitClient) {
 			cell := admitCell{host: host, login: l.login, name: fmt.Sprintf("%s-%d", l.name, i)}
 			t.Run(strings.ReplaceAll(l.name+"/"+op, " ", "_"), func(t *testing.T) {
 				if op == "delete" {
-					seedImage(t, s, "private/doomed-"+cell.name, "one", 100+n)
+					seedImage(t, s.server, "private/doomed-"+cell.name, "one", 100+n)
 				}
 				program := c.make(t, cell)
 				args := do(t, program, cell)
@@ -107,7 +107,7 @@ func exerciseAdmission(t *testing.T, c admitClient) {
 				if l.expire && !p.done.Load() {
 					t.Error("no token has expired meanwhile")
 				}
-				wantDone(t, s, op, l.want[i] == 'o' || l.want[i] == 'e' && c.expired == "", cell)
+				wantDone(t, s.server, op, l.want[i] == 'o' || l.want[i] == 'e' && c.expired == "", cell)
 			})
 		}
 	}

@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/auth/token"
 )
 
 // The people of the tests of who may do what: alice may all, bob only look,
@@ -30,11 +32,17 @@ const admitRules = `access:
   - {who: user:alice, what: "**", may: all}
 `
 
-// ruled is a server with logins and what follows in its config file.
-func startRuled(tb testing.TB, rest string, users ...string) *server {
+// ruled is a server with logins and rules.
+type ruled struct {
+	*server
+	dir string // Its store.
+}
+
+// startRuled starts one with what follows in its config file.
+func startRuled(tb testing.TB, rest string, users ...string) ruled {
 	tb.Helper()
 	dir := tb.TempDir()
-	return startRegctl(tb, dir, ruledConfig(tb, dir, rest, users...))
+	return ruled{startRegctl(tb, dir, ruledConfig(tb, dir, rest, users...)), dir}
 }
 
 func ruledConfig(tb testing.TB, dir, rest string, users ...string) string {
@@ -44,11 +52,11 @@ func ruledConfig(tb testing.TB, dir, rest string, users ...string) string {
 
 // startAdmission is that of the matrix, with an image in public/app and one in
 // private/app.
-func startAdmission(tb testing.TB) *server {
+func startAdmission(tb testing.TB) ruled {
 	tb.Helper()
 	s := startRuled(tb, admitRules, admitGood, admitNarrow)
 	for i, repo := range []string{"public/app", "private/app", "secret/app"} {
-		seedImage(tb, s, repo, "one", uint64(i))
+		seedImage(tb, s.server, repo, "one", uint64(i))
 	}
 	return s
 }
@@ -133,77 +141,111 @@ const (
 // a request that needs these scopes.
 var admitColumns = []struct {
 	name   string
-	header func(t *testing.T, s *server, scope []string) string
+	header func(t *testing.T, s ruled, scope []string) string
 }{
-	{"nothing", func(*testing.T, *server, []string) string { return "" }},
-	{"anonymous", func(t *testing.T, s *server, scope []string) string { return "Bearer " + tokenFor(t, s, "", scope...) }},
-	{"good", func(t *testing.T, s *server, scope []string) string {
-		return "Bearer " + tokenFor(t, s, admitGood, scope...)
+	{"nothing", func(*testing.T, ruled, []string) string { return "" }},
+	{"anonymous", func(t *testing.T, s ruled, scope []string) string {
+		return "Bearer " + tokenFor(t, s.server, "", scope...)
 	}},
-	{"good Basic", func(*testing.T, *server, []string) string { return basicOf(admitGood) }},
-	{"wrong", func(*testing.T, *server, []string) string { return basicOf(admitWrong) }},
-	{"broken", func(t *testing.T, s *server, scope []string) string {
-		raw := tokenFor(t, s, admitGood, scope...)
+	{"good", func(t *testing.T, s ruled, scope []string) string {
+		return "Bearer " + tokenFor(t, s.server, admitGood, scope...)
+	}},
+	{"good Basic", func(*testing.T, ruled, []string) string { return basicOf(admitGood) }},
+	{"wrong", func(*testing.T, ruled, []string) string { return basicOf(admitWrong) }},
+	{"broken", func(t *testing.T, s ruled, scope []string) string {
+		raw := tokenFor(t, s.server, admitGood, scope...)
 		return "Bearer " + raw[:len(raw)-8] + "AAAAAAAA"
 	}},
-	{"narrow token", func(t *testing.T, s *server, _ []string) string {
-		return "Bearer " + tokenFor(t, s, admitGood, "repository:public/app:pull")
+	{"expired", func(t *testing.T, s ruled, scope []string) string {
+		return "Bearer " + s.expired(t, tokenFor(t, s.server, admitGood, scope...))
 	}},
-	{"narrow", func(t *testing.T, s *server, scope []string) string {
-		return "Bearer " + tokenFor(t, s, admitNarrow, scope...)
+	{"narrow token", func(t *testing.T, s ruled, _ []string) string {
+		return "Bearer " + tokenFor(t, s.server, admitGood, "repository:public/app:pull")
 	}},
-	{"narrow Basic", func(*testing.T, *server, []string) string { return basicOf(admitNarrow) }},
+	{"narrow", func(t *testing.T, s ruled, scope []string) string {
+		return "Bearer " + tokenFor(t, s.server, admitNarrow, scope...)
+	}},
+	{"narrow Basic", func(*testing.T, ruled, []string) string { return basicOf(admitNarrow) }},
+}
+
+// expired is a token as another one, but an hour old.
+func (s ruled) expired(t *testing.T, raw string) string {
+	t.Helper()
+	dir := t.TempDir()
+	names, err := filepath.Glob(filepath.Join(s.dir, ".regctl", "token*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		write(t, filepath.Join(dir, filepath.Base(name)), []byte(read(t, name)))
+	}
+	now := time.Now()
+	keys, err := token.OpenKeys(dir, token.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := keys.Verify(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(-time.Hour)
+	c.IssuedAt, c.NotBefore, c.Expires = now, now, now.Add(5*time.Minute)
+	old, err := keys.Issue(c, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return old
 }
 
 // admitRows are requests, what a token must be for, and the outcome in each
 // column.
 var admitRows = []struct {
 	name, method, path, scope string
-	want                      [9]any
+	want                      [10]any
 }{
-	{"ping", "GET", "/v2/", "", [9]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, 200, 200, 200}},
-	{"public manifest", "GET", "/v2/public/app/manifests/one", "repository:public/app:pull", [9]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, 200, 200, 200}},
-	{"public manifest that is not there", "HEAD", "/v2/public/app/manifests/two", "repository:public/app:pull", [9]any{mustLogIn, 404, 404, 404, isWrong, mustRefresh, 404, 404, 404}},
-	{"public tags", "GET", "/v2/public/app/tags/list", "repository:public/app:pull", [9]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, 200, 200, 200}},
-	{"private manifest", "GET", "/v2/private/app/manifests/one", "repository:private/app:pull", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, 200, 200}},
-	{"private manifest, HEAD", "HEAD", "/v2/private/app/manifests/one", "repository:private/app:pull", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, 200, 200}},
-	{"private blob", "GET", "/v2/private/app/blobs/PRIVATE", "repository:private/app:pull", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, 200, 200}},
-	{"private referrers", "GET", "/v2/private/app/referrers/PRIVATE", "repository:private/app:pull", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, 200, 200}},
-	{"private details", "GET", "/v2/private/app/_regctl/tags", "repository:private/app:pull", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, 200, 200}},
-	{"hidden manifest", "GET", "/v2/secret/app/manifests/one", "repository:secret/app:pull", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"absent manifest", "GET", "/v2/absent/app/manifests/one", "repository:absent/app:pull", [9]any{mustLogIn, mustLogIn, 404, 404, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"a private blob elsewhere", "HEAD", "/v2/public/app/blobs/PRIVATE", "repository:public/app:pull", [9]any{mustLogIn, 404, 404, 404, isWrong, mustRefresh, 404, 404, 404}},
-	{"push", "POST", "/v2/private/new/blobs/uploads/", "repository:private/new:pull,push", [9]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"push to public", "POST", "/v2/public/app/blobs/uploads/", "repository:public/app:pull,push", [9]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"ping", "GET", "/v2/", "", [10]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
+	{"public manifest", "GET", "/v2/public/app/manifests/one", "repository:public/app:pull", [10]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
+	{"public manifest that is not there", "HEAD", "/v2/public/app/manifests/two", "repository:public/app:pull", [10]any{mustLogIn, 404, 404, 404, isWrong, mustRefresh, mustRefresh, 404, 404, 404}},
+	{"public tags", "GET", "/v2/public/app/tags/list", "repository:public/app:pull", [10]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
+	{"private manifest", "GET", "/v2/private/app/manifests/one", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private manifest, HEAD", "HEAD", "/v2/private/app/manifests/one", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private blob", "GET", "/v2/private/app/blobs/PRIVATE", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private referrers", "GET", "/v2/private/app/referrers/PRIVATE", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private details", "GET", "/v2/private/app/_regctl/tags", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"hidden manifest", "GET", "/v2/secret/app/manifests/one", "repository:secret/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"absent manifest", "GET", "/v2/absent/app/manifests/one", "repository:absent/app:pull", [10]any{mustLogIn, mustLogIn, 404, 404, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"a private blob elsewhere", "HEAD", "/v2/public/app/blobs/PRIVATE", "repository:public/app:pull", [10]any{mustLogIn, 404, 404, 404, isWrong, mustRefresh, mustRefresh, 404, 404, 404}},
+	{"push", "POST", "/v2/private/new/blobs/uploads/", "repository:private/new:pull,push", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"push to public", "POST", "/v2/public/app/blobs/uploads/", "repository:public/app:pull,push", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
 	{"mount", "POST", "/v2/public/other/blobs/uploads/?mount=PRIVATE&from=private/app", "repository:public/other:pull,push repository:private/app:pull",
-		[9]any{mustLogIn, mustLogIn, 201, 201, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"delete", "DELETE", "/v2/private/app/manifests/COLUMN", "repository:private/app:delete", [9]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"delete a repository", "DELETE", "/v2/private/COLUMN", "repository:private/COLUMN:delete", [9]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"catalogue", "GET", "/v2/_catalog", "registry:catalog:*", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"deletions", "GET", "/v2/_regctl/deletions", "registry:deletions:*", [9]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustWiden, isDenied, isDenied}},
+		[10]any{mustLogIn, mustLogIn, 201, 201, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"delete", "DELETE", "/v2/private/app/manifests/COLUMN", "repository:private/app:delete", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"delete a repository", "DELETE", "/v2/private/COLUMN", "repository:private/COLUMN:delete", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"catalogue", "GET", "/v2/_catalog", "registry:catalog:*", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"deletions", "GET", "/v2/_regctl/deletions", "registry:deletions:*", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
 }
 
 // TestAdmission is the matrix of who may do what, without any client.
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	s := startAdmission(t)
-	w := speakAsWho(s, admitGood)
+	w := speakAsWho(s.server, admitGood)
 	m, err := oci.ParseManifest("", w.must(t, http.StatusOK, http.MethodGet, "/v2/private/app/manifests/one").body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, c := range admitColumns {
 		column := strings.ReplaceAll(strings.ToLower(c.name), " ", "-")
-		seedImage(t, s, "private/app", column, uint64(10+i))
-		seedImage(t, s, "private/"+column, "one", uint64(30+i))
+		seedImage(t, s.server, "private/app", column, uint64(10+i))
+		seedImage(t, s.server, "private/"+column, "one", uint64(30+i))
 	}
 	for _, row := range admitRows {
 		for i, c := range admitColumns {
 			t.Run(row.name+"/"+c.name, func(t *testing.T) {
 				fill := strings.NewReplacer("PRIVATE", string(m.Blobs()[0].Digest), "COLUMN", strings.ReplaceAll(strings.ToLower(c.name), " ", "-"))
 				scope := fill.Replace(row.scope)
-				a := askAs(t, s, row.method, fill.Replace(row.path), c.header(t, s, strings.Fields(scope)))
-				wantAdmitted(t, s, row.method, a, row.want[i], scope)
+				a := askAs(t, s.server, row.method, fill.Replace(row.path), c.header(t, s, strings.Fields(scope)))
+				wantAdmitted(t, s.server, row.method, a, row.want[i], scope)
 			})
 		}
 	}

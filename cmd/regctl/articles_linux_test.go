@@ -124,6 +124,10 @@ docker push yourdomain.com:5000/hello-world; docker pull yourdomain.com:5000/hel
 	{"S25 S37 S38 S51 S57", "nginx with limit_except", articleANginx},
 	{"S5 S7 S9 S11 S12 S17 S18", "config.yml and compose", articleAConfig},
 	{"S10", "deletes and garbage-collect", articleACollect},
+	{"S36 S40 S61", "everyone pulls, who has logged in pushes", articleAAdmit},
+	{"S48 S99", "teams", articleATeams},
+	{"S58 S59 S60", "lists, keeps the last, collects", articleAOperate},
+	{"S97", "test and production", articleAStages},
 }
 
 func articleANginx(t *testing.T, m *machine) {

@@ -124,6 +124,7 @@ test "$(curl -sf -u test:1234 -r 100-199 $at/v2/hand/made/blobs/sha256:$d | wc -
 		m.nginx(t, "/opt/nginx/conf/nginx.conf", conf)
 		m.run(t, "docker pull docker.xx.com/team/big:docker; docker push docker.xx.com/team/big:docker")
 	})
+	t.Run("rules", func(t *testing.T) { admitNginx(t, m) })
 	if log := m.run(t, "cat /var/log/regctl.log"); strings.Contains(log, "level=error") {
 		t.Errorf("regctl found something wrong:\n%s", m.run(t, "grep level=error /var/log/regctl.log"))
 	}
