@@ -76,7 +76,7 @@ func (s *State) AddRobot(ctx context.Context, r Robot) error {
 }
 
 // RevokeRobots makes it durable that robots may not log in any more, and
-// returns the names of those who might have.
+// returns the names of those that were not revoked before.
 // Errors: as of [State.Record].
 func (s *State) RevokeRobots(ctx context.Context, names ...string) (revoked []string, err error) {
 	if s == nil || len(names) == 0 {
@@ -86,7 +86,7 @@ func (s *State) RevokeRobots(ctx context.Context, names ...string) (revoked []st
 	err = s.change(ctx, "revoke a robot in", func(tx *sql.Tx) error {
 		for _, name := range names {
 			done, err := tx.ExecContext(context.WithoutCancel(ctx),
-				"UPDATE robots SET revoked = ? WHERE name = ? AND revoked = 0 AND (expires = 0 OR expires > ?)", nanos(now), name, nanos(now))
+				"UPDATE robots SET revoked = ? WHERE name = ? AND revoked = 0", nanos(now), name)
 			if err != nil {
 				return err
 			}
