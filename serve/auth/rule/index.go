@@ -7,11 +7,19 @@ import (
 
 // entry is one pattern of What of a rule.
 type entry struct {
-	rule    int
-	actions actions
-	allow   bool
-	from    []netip.Prefix
-	what    *what
+	rule             int
+	head, tail       edge // Of repositories.
+	tagHead, tagTail edge
+	*parsed
+	what *what
+}
+
+func newEntry(rule int, of *parsed, w *what) entry {
+	e := entry{rule: rule, head: headEdge(w.repo.prefix), tail: tailEdge(w.repo.suffix), parsed: of, what: w}
+	if w.tag != nil {
+		e.tagHead, e.tagTail = headEdge(w.tag.prefix), tailEdge(w.tag.suffix)
+	}
+	return e
 }
 
 // bucket has the entries of one word of Who, in the order of the rules.
@@ -24,8 +32,8 @@ type bucket struct {
 
 // named is a bucket of those whose name is not known beforehand.
 type named struct {
-	word string
-	name *pattern
+	name       *pattern
+	head, tail edge
 	bucket
 }
 
@@ -45,7 +53,7 @@ func (x *index) build(rules []*parsed) {
 	for i, r := range rules {
 		for _, who := range r.who {
 			for j := range r.what {
-				e := entry{i, r.actions, r.allow, r.from, &r.what[j]}
+				e := newEntry(i, r, &r.what[j])
 				switch who.kind {
 				case whoAnonymous:
 					x.anonymous.add(e)
@@ -84,7 +92,7 @@ func (n *names) bucket(name *pattern) *bucket {
 			return &p.bucket
 		}
 	}
-	p := &named{name: name}
+	p := &named{name: name, head: headEdge(name.prefix), tail: tailEdge(name.suffix)}
 	n.patterns = append(n.patterns, p)
 	return &p.bucket
 }
@@ -149,8 +157,12 @@ func (n *names) of(name string, all []found) []found {
 	if b := n.exact[name]; b != nil {
 		all = append(all, found{b, nil})
 	}
+	if len(n.patterns) == 0 {
+		return all
+	}
+	begins, ends := head(name), tail(name)
 	for _, p := range n.patterns {
-		if !p.name.match(name, nil) {
+		if !p.head.of(begins) || !p.tail.of(ends) || !p.name.match(name, nil) {
 			continue
 		}
 		f := found{&p.bucket, nil}
@@ -189,20 +201,23 @@ func within(networks []netip.Prefix, addr netip.Addr, allow bool) bool {
 // matches says whether e decides. Without a tag it is about blobs, and
 // manifests by digest: one may push them who may push some tag, and may not
 // delete them who may delete only some.
-func (e *entry) matches(s *Subject, repo, tag string, a Action, v *vars) bool {
-	if !e.about(s, a) {
+func (e *entry) matches(s *Subject, q *question, v *vars) bool {
+	if !e.head.of(q.head) || !e.tail.of(q.tail) || q.tag != "" && (!e.tagHead.of(q.tagHead) || !e.tagTail.of(q.tagTail)) {
+		return false
+	}
+	if !e.about(s, q.action) {
 		return false
 	}
 	if t := e.what.tag; t != nil {
-		if tag == "" {
-			if !e.allow || a != Push {
+		if q.tag == "" {
+			if !e.allow || q.action != Push {
 				return false
 			}
-		} else if !t.match(tag, v) {
+		} else if !t.match(q.tag, v) {
 			return false
 		}
 	}
-	return e.what.repo.match(repo, v)
+	return e.what.repo.match(q.repo, v)
 }
 
 // Decide says whether s may do a to a tag of a repository. The tag is empty if
@@ -213,7 +228,7 @@ func (p *Policy) Decide(s Subject, repo, tag string, a Action) Decision {
 		return Decision{Reason: noRule}
 	}
 	var space [enough]found
-	first := partOf(repo)
+	q, first := ask(repo, tag, a), partOf(repo)
 	best := len(p.parsed)
 	for _, f := range p.index.of(&s, space[:0]) {
 		v := vars{s.Name, f.groups}
@@ -223,7 +238,7 @@ func (p *Policy) Decide(s Subject, repo, tag string, a Action) Decision {
 				if e.rule >= best {
 					break
 				}
-				if e.matches(&s, repo, tag, a, &v) {
+				if e.matches(&s, &q, &v) {
 					best = e.rule
 					break
 				}
@@ -236,7 +251,8 @@ func (p *Policy) Decide(s Subject, repo, tag string, a Action) Decision {
 	return p.decision(best)
 }
 
-// TagMatters says whether the answer for s, repo and a depends on the tag.
+// TagMatters says whether the answer for s, repo and a may depend on the tag. If
+// not, it is that without a tag.
 func (p *Policy) TagMatters(s Subject, repo string, a Action) bool {
 	if p == nil || !actions(taggedActions).has(a) {
 		return false
