@@ -132,9 +132,9 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	logins, err := openAuth(p)
+	admission, err := a.openAdmission(p)
 	if err != nil {
-		return &ConfigError{"auth.htpasswd", err}
+		return err
 	}
 	web := c.HTTP
 	if p.Certify != nil {
@@ -145,7 +145,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err := a.watch(ctx, p, backend, encrypted); err != nil {
 		return err
 	}
-	a.server = Server{Handler: a.newHandler(reg, logins, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(web)}
+	a.server = Server{Handler: a.newHandler(reg, admission, p), Log: p.Log, DrainTimeout: c.HTTP.DrainTimeout, TLS: encrypted, Protocols: protocols(web)}
 	a.server.Now = p.Now
 	return nil
 }
@@ -238,15 +238,19 @@ func (a *Assembly) keepUp(ctx context.Context, p Parts, s *store.Store) {
 	})
 }
 
-func (a *Assembly) newHandler(reg oci.Registry, logins Authenticator, p Parts) http.Handler {
+func (a *Assembly) newHandler(reg oci.Registry, admission *admission, p Parts) http.Handler {
 	c := p.Config
 	o := Options{
 		Log: p.Log, Access: p.Access, Host: c.HTTP.Host, Headers: c.HTTP.Headers,
-		Auth: logins, MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now, Metrics: a.metrics, Health: a.health,
+		MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now, Metrics: a.metrics, Health: a.health,
 	}
 	o.Prefix, o.RelativeURLs, o.TrustedProxies = c.HTTP.Prefix, c.HTTP.RelativeURLs, c.HTTP.TrustedProxies
 	if a.state != nil {
 		o.Deletions = a.state
+	}
+	if admission != nil {
+		reg, o.Auth, o.tokens = admission.guard(reg), admission, admission
+		a.live.admission = admission
 	}
 	a.live.handler = NewHandler(reg, o)
 	return a.live.handler

@@ -17,24 +17,40 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/client/oci/ocitest"
 	"github.com/regctl/regctl/serve/auth"
+	"github.com/regctl/regctl/serve/auth/rule"
 	"github.com/regctl/regctl/serve/config"
 )
 
 // users are names with passwords; one whose password is an error makes it.
 type users map[string]any
 
-func (u users) Verify(_ context.Context, user, password string) error {
+func (u users) Login(_ context.Context, user, password, _ string) (auth.Identity, error) {
 	if err, ok := u[user].(error); ok {
-		return err
+		return auth.Identity{}, err
 	}
 	if u[user] == any(password) {
-		return nil
+		return u.Lookup(context.Background(), "htpasswd", user, "")
 	}
-	return auth.ErrDenied
+	return auth.Identity{}, auth.ErrDenied
+}
+
+func (u users) Lookup(_ context.Context, source, user, _ string) (auth.Identity, error) {
+	if _, ok := u[user].(string); !ok || source != "htpasswd" {
+		return auth.Identity{}, auth.ErrUnknown
+	}
+	return auth.Identity{Kind: rule.User, Name: user, Source: source}, nil
+}
+
+// newBasic asks for logins as registry:2 does with an htpasswd file.
+func newBasic(realm string, u logins) *admission {
+	a := &admission{logins: u, groups: auth.NewGroups(nil), rules: auth.NewRules(nil), log: slog.New(slog.DiscardHandler), now: time.Now}
+	a.terms.Store(termsOf(&config.Config{Auth: config.Auth{Htpasswd: &config.Htpasswd{Realm: realm}}}))
+	return a
 }
 
 func login(user, password string) string {
@@ -57,7 +73,6 @@ func TestAsksForLogins(t *testing.T) {
 	pull, push := right("repository", "a/b", "pull"), right("repository", "a/b", "push")
 	for _, c := range []struct{ request, detail string }{
 		{"GET /v2/", "null"},
-		{"OPTIONS /v2/", "null"},
 		{"POST /v2/", "null"},
 		{"GET /v2/_catalog", "[" + right("registry", "catalog", "*") + "]"},
 		{"GET /v2/a/b/tags/list", "[" + pull + "]"},
@@ -71,7 +86,7 @@ func TestAsksForLogins(t *testing.T) {
 		{"DELETE /v2/a/b", "[" + right("repository", "a/b", "delete") + "]"},
 		{"PATCH /v2/a/b/blobs/uploads/x", "[" + pull + "," + push + "]"},
 		{"POST /v2/a/b/blobs/uploads/?mount=" + mount + "&from=c/d", "[" + pull + "," + push + "," + right("repository", "c/d", "pull") + "]"},
-		{"GET /v2/_regctl/deletions", "null"},
+		{"GET /v2/_regctl/deletions", "[" + right("registry", "deletions", "*") + "]"},
 		{"GET /v2/UPPER/tags/list", "[" + right("repository", "UPPER", "pull") + "]"},
 		{"GET /v2/nothing", "[" + right("repository", "nothing", "pull") + "]"},
 	} {
@@ -88,6 +103,7 @@ func TestAsksForLogins(t *testing.T) {
 		s.want(path, s.do("GET", path, ""), 200, "WWW-Authenticate", "-")
 	}
 	s.want("nothing", s.do("GET", "/nothing", ""), 404, "WWW-Authenticate", "-")
+	s.want("OPTIONS", s.do("OPTIONS", "/v2/a/b/manifests/x", ""), 204, "WWW-Authenticate", "-")
 }
 
 func TestLogins(t *testing.T) {
@@ -135,9 +151,9 @@ func TestLoginsAreIgnored(t *testing.T) {
 // TestEveryFormAsks but these: what is new is closed until it is opened.
 func TestEveryFormAsks(t *testing.T) {
 	t.Parallel()
-	free := []form{formNone, formRoot, formHealth, formReady}
+	free := []form{formNone, formRoot, formHealth, formReady, formToken}
 	for f := range form(len(methodsOf)) {
-		q := &request{target: target{form: f}}
+		q := &request{Request: &http.Request{Method: http.MethodGet}, target: target{form: f}}
 		if q.asks() == slices.Contains(free, f) {
 			t.Errorf("form %d asks for a login: %v", f, q.asks())
 		}
@@ -251,11 +267,12 @@ func TestQuoted(t *testing.T) {
 	}
 }
 
-// TestOpenAuth: what the configuration says of logins is asked.
-func TestOpenAuth(t *testing.T) {
+// TestOpenAdmission: what the configuration says of logins is asked.
+func TestOpenAdmission(t *testing.T) {
 	t.Parallel()
-	if a, err := openAuth(Parts{Config: &config.Config{}}); a != nil || err != nil {
-		t.Errorf("without a section: %v %v", a, err)
+	var a Assembly
+	if ad, err := a.openAdmission(Parts{Config: &config.Config{}}); ad != nil || err != nil {
+		t.Errorf("without a section: %v %v", ad, err)
 	}
 	path := filepath.Join(t.TempDir(), "htpasswd")
 	encoded, err := auth.Hash("secret", auth.MinCost)
@@ -266,17 +283,17 @@ func TestOpenAuth(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &config.Config{Auth: config.Auth{Htpasswd: &config.Htpasswd{Realm: "r", Path: path}}}
-	a, err := openAuth(Parts{Config: c})
+	ad, err := a.openAdmission(Parts{Config: c, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(t, nil, Options{Auth: a})
+	s := newServer(t, nil, Options{Auth: ad})
 	s.want("in", s.do("GET", "/v2/", "", "Authorization", login("testuser", "secret")), 200)
 	s.want("out", s.do("GET", "/v2/", "", "Authorization", login("testuser", "wrong")), 401, "WWW-Authenticate", `Basic realm="r"`)
 	if err := os.WriteFile(path, []byte("damaged\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openAuth(Parts{Config: c}); err == nil {
+	if _, err := a.openAdmission(Parts{Config: c, Now: time.Now}); err == nil {
 		t.Error("a damaged file is opened")
 	}
 }
@@ -303,7 +320,7 @@ func BenchmarkLogin(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		s := newServer(b, nil, Options{Auth: newBasic("r", h)})
+		s := newServer(b, nil, Options{Auth: newBasic("r", auth.NewLogins([]auth.Source{h}, auth.LoginOptions{}))})
 		if err := h.Verify(b.Context(), "testuser", "secret"); err != nil {
 			b.Fatal(err)
 		}

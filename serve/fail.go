@@ -13,7 +13,7 @@ import (
 
 // fail is the one place that writes errors.
 func (h *Handler) fail(ctx context.Context, w *response, q *request, err error) {
-	e := oci.AsError(err)
+	e := oci.AsError(h.refuse(ctx, w, q, err))
 	status := e.Code.Status()
 	id := oci.CallerFrom(ctx).RequestID
 	switch {

@@ -57,6 +57,9 @@ type Options struct {
 	// Auth tells who makes a request to the API. Nil: nobody is asked to log in.
 	Auth Authenticator
 
+	// tokens gives out tokens at /v2/_token. Nil: there are none.
+	tokens *admission
+
 	// Health turns /readyz red. Nil: it stays green.
 	Health *Health
 
@@ -137,6 +140,8 @@ var methods = [...]func(*Handler, context.Context, *response, *request) error{
 	kindReferrers:      (*Handler).referrers,
 	kindRepoDelete:     (*Handler).deleteRepo,
 	kindDeletions:      (*Handler).deletions,
+	kindTokenGet:       (*Handler).tokenForQuery,
+	kindTokenPost:      (*Handler).tokenForForm,
 }
 
 // ServeHTTP answers one request.
@@ -166,7 +171,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if h.site.isAPI(r.URL.Path) {
 		header.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
-	ctx, denied := h.authenticate(ctx, w, q)
+	ctx, denied := h.authenticate(ctx, q)
 	if denied != nil {
 		err = denied // Before any other error, which may tell something.
 	}
@@ -213,6 +218,9 @@ func (h *Handler) access(ctx context.Context, w *response, q *request, c oci.Cal
 	}
 	if q.user != "" {
 		attrs = append(attrs, slog.String("user", clip(q.user, 255)))
+	}
+	if q.denied != "" {
+		attrs = append(attrs, slog.String("denied", q.denied))
 	}
 	if w.err != nil {
 		attrs = append(attrs, slog.String("error", w.err.Error()))

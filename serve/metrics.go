@@ -89,6 +89,8 @@ func routeName(f form) string {
 		return "catalog"
 	case formDeletions:
 		return "deletions"
+	case formToken:
+		return "token"
 	case formTags:
 		return "tags"
 	case formDetails:

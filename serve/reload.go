@@ -14,14 +14,15 @@ import (
 
 // live is what can change while a registry runs.
 type live struct {
-	mu       sync.Mutex
-	config   config.Config // What is in force.
-	log      *slog.Logger
-	relog    func(config.Log)
-	handler  *Handler
-	keeper   *keeper
-	readOnly atomic.Bool
-	deletes  atomic.Bool
+	mu        sync.Mutex
+	config    config.Config // What is in force.
+	log       *slog.Logger
+	relog     func(config.Log)
+	handler   *Handler
+	keeper    *keeper
+	admission *admission // Nil: nobody is asked who they are.
+	readOnly  atomic.Bool
+	deletes   atomic.Bool
 }
 
 func newLive(p Parts) *live {

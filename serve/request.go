@@ -35,6 +35,8 @@ const (
 	kindDeletions                  // Ours: what was deleted.
 	kindHealth                     // Ours: the process answers.
 	kindReady                      // Ours: it wants traffic.
+	kindTokenGet                   // Ours: a token for who asks by a query.
+	kindTokenPost                  // The same by a form.
 	kindOptions                    // Which methods a path takes.
 )
 
@@ -49,6 +51,7 @@ const (
 	formReady
 	formCatalog
 	formDeletions // /v2/_regctl/deletions
+	formToken     // /v2/_token
 	formTags      // /v2/<name>/tags/list
 	formDetails   // /v2/<name>/_regctl/tags
 	formManifest  // /v2/<name>/manifests/<tag-or-digest>
@@ -73,6 +76,7 @@ var methodsOf = [...][]methodKind{
 	formReady:     {{"GET", kindReady}, {"HEAD", kindReady}},
 	formCatalog:   {{"GET", kindCatalog}, {"HEAD", kindCatalog}},
 	formDeletions: {{"GET", kindDeletions}, {"HEAD", kindDeletions}},
+	formToken:     {{"GET", kindTokenGet}, {"POST", kindTokenPost}},
 	formTags:      {{"GET", kindTags}, {"HEAD", kindTags}},
 	formDetails:   {{"GET", kindTagDetails}, {"HEAD", kindTagDetails}},
 	formManifest:  {{"GET", kindManifestGet}, {"HEAD", kindManifestHead}, {"PUT", kindManifestPut}, {"DELETE", kindManifestDelete}},
@@ -131,8 +135,9 @@ type request struct {
 	kind   kind
 	digest oci.Digest // Empty if ref is a tag or an upload's id.
 
-	site *site
-	user string // Who makes it. Empty: nobody was asked.
+	site   *site
+	user   string // Who makes it. Empty: nobody was asked.
+	denied string // Why it is denied, for the log.
 
 	// body is the one to read. The Body of Request stays what it was:
 	// net/http looks at it when the handler is done.
@@ -188,6 +193,8 @@ func locate(path string) target {
 		return target{form: formCatalog}
 	case "/v2/_regctl/deletions": // No repository can be called that.
 		return target{form: formDeletions}
+	case "/v2/_token": // Nor that.
+		return target{form: formToken}
 	case "/healthz":
 		return target{form: formHealth}
 	case "/readyz":
@@ -239,7 +246,7 @@ func locateIn(rest, head, last string) target {
 // check holds the parts of the path against their grammar.
 func (q *request) check() error {
 	switch q.form {
-	case formRoot, formPing, formHealth, formReady, formCatalog, formDeletions:
+	case formRoot, formPing, formHealth, formReady, formCatalog, formDeletions, formToken:
 		return nil
 	}
 	if err := oci.CheckRepo(q.repo); err != nil {

@@ -76,6 +76,8 @@ func (f form) path() string {
 		return "/v2/_catalog"
 	case formDeletions:
 		return "/v2/_regctl/deletions"
+	case formToken:
+		return "/v2/_token"
 	case formTags:
 		return name + "/tags/list"
 	case formDetails:
@@ -133,6 +135,8 @@ func (k kind) answers() (of string, statuses []int) {
 		return ofSpec, []int{http.StatusOK, http.StatusNotFound}
 	case kindReferrers:
 		return ofSpec, []int{http.StatusOK}
+	case kindTokenGet, kindTokenPost:
+		return ofRegctl, []int{http.StatusOK, http.StatusNotFound}
 	case kindCatalog:
 		return ofRegistry2, []int{http.StatusOK}
 	case kindTagDetails, kindDeletions:
