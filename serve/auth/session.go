@@ -17,7 +17,8 @@ type Identity struct {
 	// Source is what knows the user: "htpasswd", "ldap", "robots" or "token".
 	Source string
 
-	// ID tells a robot from one of the same name before it.
+	// ID tells a robot from one of the same name before it, and so it does for
+	// users of a directory. Empty: there is no difference.
 	ID string
 
 	// Limit is what a robot may at most. It may that unless the rules deny it.
