@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +21,7 @@ type serveOptions struct {
 	Addrs  []string
 	Data   string
 
+	Access          string
 	Htpasswd        string
 	TLSCert, TLSKey string
 
@@ -34,6 +37,10 @@ on. With a config file or a REGISTRY_* variable the defaults of registry:2 rule.
 --htpasswd asks for logins, --tls-cert and --tls-key or --tls self make it HTTPS;
 certificates and logins that change in their files are in force at once.
 
+--access says who may do what: public-pull lets everyone pull, and who logs in do
+everything; private lets nobody do anything without a login; open is for all. For
+finer rules see regctl acl.
+
 The store is --data, else $REGCTL_DATA, else storage.filesystem.rootdirectory,
 else /var/lib/registry if a registry is there, else ~/.local/share/regctl. The
 config file is the argument, else $REGISTRY_CONFIGURATION_PATH.
@@ -46,6 +53,7 @@ The first SIGINT or SIGTERM lets requests finish, the second one does not.`
 const serveExamples = `  regctl serve                                      for this machine
   regctl serve --addr :5000 --data /srv/registry    for all that reach it
   regctl serve --addr :5000 --htpasswd users        for all with a login in users
+  regctl serve --access public-pull --htpasswd users
   regctl serve /etc/docker/registry/config.yml      instead of registry:2`
 
 func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *cobra.Command {
@@ -67,10 +75,12 @@ func newServe(env *Env, run func(context.Context, *Env, *serveOptions) error) *c
 	}
 	cmd.Flags().StringArrayVar(&o.Addrs, "addr", nil, "listen on `HOST:PORT` or :PORT (repeatable)")
 	cmd.Flags().StringVar(&o.Data, "data", "", "keep the store in `DIR`")
+	cmd.Flags().StringVar(&o.Access, "access", "", "who may do what: `PRESET` open, public-pull or private")
 	cmd.Flags().StringVar(&o.Htpasswd, "htpasswd", "", "ask for a login that is in `FILE`, see regctl htpasswd")
 	cmd.Flags().StringVar(&o.TLSCert, "tls-cert", "", "speak HTTPS with the certificate in `FILE` (PEM, with those of CAs after it)")
 	cmd.Flags().StringVar(&o.TLSKey, "tls-key", "", "the key of --tls-cert is in `FILE` (PEM)")
 	_ = cmd.MarkFlagDirname("data") // Cannot fail: the flag was added a moment ago.
+	_ = cmd.RegisterFlagCompletionFunc("access", cobra.FixedCompletions(config.Presets(), cobra.ShellCompDirectiveNoFileComp))
 	o.add(cmd)
 	return cmd
 }
@@ -110,6 +120,9 @@ func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return nil, usagef("--tls-cert and --tls-key go together")
 	}
+	if o.Access != "" && !slices.Contains(config.Presets(), o.Access) {
+		return nil, usagef("--access %s is none of %s; a list of rules goes into a config file, see regctl acl", o.Access, strings.Join(config.Presets(), ", "))
+	}
 	name, raw, err := e.configFile(o.Config)
 	if err != nil {
 		return nil, err
@@ -125,11 +138,13 @@ func (e *Env) serveConfig(o *serveOptions) (*config.Config, error) {
 	return c, nil
 }
 
-// parseServe parses a config file as [config.Parse] does; flags win.
+// parseServe parses a config file as [config.Parse] does, and tells what is
+// strange about the rules; flags win.
 func (e *Env) parseServe(o *serveOptions, name string, raw []byte) (*config.Config, []config.Problem, error) {
 	c, problems, err := config.Parse(name, raw, e.Environ)
 	if err == nil {
 		o.override(c)
+		problems = append(problems, c.Lint()...)
 	}
 	return c, problems, err
 }
@@ -141,6 +156,9 @@ func (o *serveOptions) override(c *config.Config) {
 	}
 	if o.TLSCert != "" {
 		c.HTTP.TLS.Certificate, c.HTTP.TLS.Key = o.TLSCert, o.TLSKey
+	}
+	if o.Access != "" {
+		c.Access = config.Access{Preset: o.Access, On: true}
 	}
 	switch {
 	case o.Htpasswd == "":

@@ -93,7 +93,7 @@ func (e *Env) greet(addrs []net.Addr, place config.Place, c *config.Config) {
 	if c.Storage.NoSync {
 		e.say("warning: storage.filesystem.sync is false: a power cut may lose what was pushed")
 	}
-	if open && c.Auth.Htpasswd != nil && c.HTTP.TLS.Certificate == "" {
+	if open && (c.Auth.Htpasswd != nil || c.Auth.LDAP != nil) && c.HTTP.TLS.Certificate == "" {
 		e.say("warning: without TLS passwords cross the network for all to read, unless a proxy in front ends TLS")
 	}
 	e.say("push: %s", howToPush(addr, c.HTTP))
@@ -112,17 +112,17 @@ func address(addr string, h config.HTTP) string {
 
 // whoMayCome says who may do what, as far as the configuration decides it.
 func whoMayCome(addrs []net.Addr, open bool, c *config.Config) string {
-	who := "this machine only"
+	who, need := "this machine only", whatIsNeeded(c)
 	switch {
 	case c.HTTP.Network == "unix":
 		who = "who may write to the socket"
 	case asksCertificate(c.HTTP.TLS):
 		who, open = "clients with a certificate", false
-	case open && c.Auth.Htpasswd != nil:
+	case open && need != "":
 		who = "all who reach it"
 	}
-	if c.Auth.Htpasswd != nil {
-		return who + ", with a login"
+	if need != "" {
+		return who + ", " + need
 	}
 	if !open || c.HTTP.Network == "unix" {
 		return who
@@ -134,6 +134,22 @@ func whoMayCome(addrs []net.Addr, open bool, c *config.Config) string {
 		return "warning: no login is asked, whoever reaches it may pull, push and delete"
 	}
 	return "warning: no login is asked, whoever reaches it may pull and push"
+}
+
+// whatIsNeeded says what who comes must have to do something. Empty: nothing.
+func whatIsNeeded(c *config.Config) string {
+	const login = "with a login"
+	switch {
+	case !c.Access.On && c.Auth.Htpasswd == nil && c.Auth.LDAP == nil && c.Auth.Token == nil, c.Access.Preset == "open":
+		return ""
+	case c.Access.Preset == "public-pull":
+		return login + " but for pulls"
+	case len(c.Access.Rules) > 0:
+		return "by " + some(len(c.Access.Rules), "rule")
+	case c.Auth.Token != nil && c.Auth.Htpasswd == nil && c.Auth.LDAP == nil:
+		return "with a token of " + c.Auth.Token.Issuer
+	}
+	return login
 }
 
 // asksCertificate tells whether only clients are let in whose certificate is of

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/regctl/regctl/serve/auth/rule"
 	"github.com/regctl/regctl/serve/cert"
 	"github.com/regctl/regctl/serve/config"
 )
@@ -26,6 +27,7 @@ func TestGreet(t *testing.T) {
 	loopback := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5000}
 	everywhere := &net.TCPAddr{IP: net.IPv4zero, Port: 5000}
 	logins := config.Auth{Htpasswd: &config.Htpasswd{Realm: "r", Path: "users"}}
+	directory := config.Auth{LDAP: &config.LDAP{URL: "ldaps://x"}}
 	encrypted := config.TLS{Certificate: "/none.crt", Key: "/none.key"}
 	socket := &net.UnixAddr{Net: "unix", Name: "/run/regctl.sock"}
 	for name, c := range map[string]struct {
@@ -40,6 +42,12 @@ func TestGreet(t *testing.T) {
 		"open, deletes":   {everywhere, config.Config{Storage: config.Storage{Deletes: true}}, []string{"may pull, push and delete\n"}, ""},
 		"open, read-only": {everywhere, config.Config{Storage: config.Storage{Deletes: true, ReadOnly: true}}, []string{"deletes off, read-only · ", "may pull\n"}, ""},
 		"open, login":     {everywhere, config.Config{Auth: logins}, []string{" · all who reach it, with a login\n", "warning: without TLS passwords cross the network"}, "no login"},
+		"public pull":     {everywhere, config.Config{Auth: logins, Access: config.Access{Preset: "public-pull", On: true}}, []string{" · all who reach it, with a login but for pulls\n", "without TLS"}, "no login"},
+		"private":         {loopback, config.Config{Access: config.Access{Preset: "private", On: true}}, []string{" · this machine only, with a login\n"}, "warning"},
+		"rules":           {everywhere, config.Config{Auth: directory, Access: config.Access{Rules: make([]rule.Rule, 3), On: true}}, []string{" · all who reach it, by 3 rules\n", "without TLS"}, "no login"},
+		"open by name":    {everywhere, config.Config{Auth: logins, Access: config.Access{Preset: "open", On: true}}, []string{"warning: no login is asked"}, ""},
+		"LDAP":            {everywhere, config.Config{Auth: directory}, []string{" · all who reach it, with a login\n", "without TLS"}, "no login"},
+		"token server":    {everywhere, config.Config{Auth: config.Auth{Token: &config.TokenAuth{Issuer: "auth server"}}}, []string{" · all who reach it, with a token of auth server\n"}, "warning"},
 		"TLS": {everywhere, config.Config{Auth: logins, HTTP: config.HTTP{TLS: encrypted}},
 			[]string{"https://localhost:5000 · ", "all who reach it, with a login\n"}, "without TLS"},
 		"TLS, open": {everywhere, config.Config{HTTP: config.HTTP{TLS: encrypted}}, []string{"https://localhost:5000 · ", "warning: no login is asked"}, ""},
@@ -129,8 +137,9 @@ func TestServeWithCertificateAndLogins(t *testing.T) {
 func TestServeFlagsOfTLS(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"--tls-cert x": "--tls-cert and --tls-key go together",
-		"--tls-key x":  "--tls-cert and --tls-key go together",
+		"--tls-cert x":        "--tls-cert and --tls-key go together",
+		"--access publicpull": "--access publicpull is none of open, public-pull, private",
+		"--tls-key x":         "--tls-cert and --tls-key go together",
 		"--tls-cert /none.crt --tls-key /none.key":  "/none.crt: no such file",
 		"--htpasswd /dev/null/x --addr 127.0.0.1:0": "/dev/null/x",
 		"--tls-cert /dev/null --tls-key /dev/null":  "/dev/null is empty",

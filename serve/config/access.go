@@ -13,8 +13,8 @@ import (
 	"github.com/regctl/regctl/serve/auth/rule"
 )
 
-// presets are the names that stand for a list of rules.
-func presets() []string { return []string{"open", "public-pull", "private"} }
+// Presets are the names that stand for a list of rules.
+func Presets() []string { return []string{"open", "public-pull", "private"} }
 
 // accessSection is the section access, which is ours: a preset, or a list of
 // rules.
@@ -34,14 +34,14 @@ func groupsSection() field {
 func setAccess(c *Config, n node) error {
 	switch {
 	case n.Kind == yaml.ScalarNode:
-		v, err := oneOf(n, presets()...)
+		v, err := oneOf(n, Presets()...)
 		c.Access = Access{Preset: v, On: true}
 		if err != nil {
 			return fmt.Errorf("%w; or it is a list of rules", err)
 		}
 		return nil
 	case n.Kind != yaml.SequenceNode:
-		return errors.New("must be a list of rules, or one of " + strings.Join(presets(), ", "))
+		return errors.New("must be a list of rules, or one of " + strings.Join(Presets(), ", "))
 	case len(n.Content) == 0:
 		return errors.New("is an empty list, and nobody may do anything; leave it out, or write private")
 	}
