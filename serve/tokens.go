@@ -169,7 +169,7 @@ func (h *Handler) tokenRefused(w *response, err error) error {
 	switch {
 	case errors.As(err, &challenge):
 		w.Header().Set("Www-Authenticate", `Basic realm="regctl"`)
-		return &oci.Error{Code: oci.Unauthorized, Message: challenge.Message, Err: err}
+		return &oci.Error{Code: oci.Unauthorized, Message: challenge.Message, Err: challenge.Err}
 	case !errors.As(err, &wrong):
 		return err
 	}
