@@ -60,6 +60,9 @@ func (g *guard) Upload(ctx context.Context, repo, id string, o oci.UploadOptions
 	if err != nil {
 		return nil, err
 	}
+	if err := oci.CheckRepo(repo); err != nil {
+		return nil, err
+	}
 	if id != "" {
 		inner, ok := g.ids.open(c.Identity, repo, id)
 		if !ok {
