@@ -110,8 +110,7 @@ func (d *Directory) only(c *conn, base string, scope int, filter string) (*golda
 	return found.Entries[0], nil
 }
 
-// identity is who an entry is of. Typed is the name that it must have, empty:
-// any.
+// identity is who an entry is of. Typed is what led to it.
 // Errors: [auth.ErrUnknown]; those of the directory.
 func (d *Directory) identity(c *conn, e *goldap.Entry, typed string) (auth.Identity, error) {
 	name := d.nameOf(e, typed)
@@ -136,16 +135,17 @@ func (d *Directory) identity(c *conn, e *goldap.Entry, typed string) (auth.Ident
 	return who, nil
 }
 
-// nameOf is the name of an entry, empty if it has none.
+// nameOf is the name of an entry, empty if it has none: the value that was
+// typed, in whatever case, or else the first of the attribute that is the name.
 func (d *Directory) nameOf(e *goldap.Entry, typed string) string {
 	for _, attribute := range d.attributes() {
 		for _, v := range e.GetEqualFoldAttributeValues(attribute) {
-			if d.name != "" || typed == "" || strings.EqualFold(v, typed) {
+			if strings.EqualFold(v, typed) {
 				return strings.ToLower(v)
 			}
 		}
 	}
-	return ""
+	return strings.ToLower(e.GetEqualFoldAttributeValue(d.name))
 }
 
 // named are the names of groups by their DNs.

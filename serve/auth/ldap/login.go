@@ -161,7 +161,7 @@ func (d *Directory) look(key, name, id string) (who auth.Identity, err error) {
 	err = d.link.with(true, func(c *conn) error {
 		e, err := d.read(c, id, d.filter.ofAny())
 		if err == nil {
-			who, err = d.identity(c, e, "")
+			who, err = d.identity(c, e, name)
 		}
 		if err == nil && who.Name != name {
 			err = auth.ErrUnknown
