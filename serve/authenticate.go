@@ -101,7 +101,7 @@ func (h *Handler) refuse(ctx context.Context, w *response, q *request, err error
 	s := auth.SessionFrom(ctx)
 	q.denied = denied.Reason
 	need := denied.Need
-	if len(need) == 0 {
+	if len(need) == 0 || !denied.Narrow { // What a push mounts is part of it.
 		need = q.need()
 	}
 	switch {
