@@ -151,9 +151,24 @@ func (g *guard) Resolve(ctx context.Context, repo, ref string) (oci.Descriptor, 
 		return oci.Descriptor{}, c.deny(ctx, d, repo, "", rule.Pull)
 	}
 	if !deletes && !c.covers(repo, rule.Pull) {
-		return oci.Descriptor{}, narrow(c.needs(repo, rule.Pull)...)
+		return oci.Descriptor{}, c.tooNarrow(ctx, repo, ref)
 	}
 	return g.reg.Resolve(ctx, repo, ref)
+}
+
+// tooNarrow is the answer to who may look at ref, but not with this token. Who
+// may not delete it anyway is told so: no other token would help.
+func (c *asker) tooNarrow(ctx context.Context, repo, ref string) error {
+	if c.caller.Method == http.MethodDelete {
+		tag := ref
+		if oci.IsDigest(ref) {
+			tag = ""
+		}
+		if d := c.decide(c.policy, c.addr, repo, tag, rule.Delete); !d.Allowed {
+			return c.deny(ctx, d, repo, tag, rule.Delete)
+		}
+	}
+	return narrow(c.needs(repo, rule.Pull)...)
 }
 
 // Manifest implements [oci.Reader].
