@@ -159,7 +159,7 @@ func (e *Env) localStore(o *localOptions, c *config.Config, command string) (con
 			dir = around
 		}
 		named := "CONFIG.yml"
-		if strings.HasPrefix(command, "regctl events ") { // The argument of most of them is an endpoint.
+		if strings.HasPrefix(command, "regctl events ") || strings.HasPrefix(command, "regctl token ") { // The argument of most of them is something else.
 			named = "--config CONFIG.yml"
 		}
 		return config.Place{}, usagef("no registry found; looked in%s\nName it: %s --data %s, or %s %s", strings.Join(lines, ""), command, dir, command, named)
