@@ -85,7 +85,7 @@ type Robots interface {
 	// expired within a year.
 	List(ctx context.Context) (RobotList, error)
 	// Revoke keeps robots out: their next request is not answered. It returns
-	// the names of those that were not out before.
+	// the names of those that were not revoked before.
 	Revoke(ctx context.Context, r RobotNames) (RobotNames, error)
 	// Holder says who does it.
 	Holder() Holder
@@ -265,9 +265,19 @@ func OpenRobots(ctx context.Context, p UpkeepParts) (Robots, error) {
 type localRobots struct {
 	local
 	*robots
+	make func(context.Context) error // Makes the state. Nil: there is one.
 }
 
-func (l *localRobots) open(ctx context.Context, p UpkeepParts, locked *file.Locked) error {
+func (l *localRobots) open(ctx context.Context, p UpkeepParts, locked *file.Locked) (err error) {
+	if _, err := os.Stat(locked.Path(stateFile)); errors.Is(err, fs.ErrNotExist) {
+		l.make = func(ctx context.Context) error { return l.openState(ctx, p, locked) }
+		l.robots, err = openRobots(ctx, nil, p.Now, p.Log)
+		return err
+	}
+	return l.openState(ctx, p, locked)
+}
+
+func (l *localRobots) openState(ctx context.Context, p UpkeepParts, locked *file.Locked) error {
 	st, err := state.Open(ctx, locked.Path(stateFile), p.Now)
 	if err != nil {
 		return err
@@ -278,6 +288,17 @@ func (l *localRobots) open(ctx context.Context, p UpkeepParts, locked *file.Lock
 			return fmt.Errorf("open the state: %w", err)
 		}
 	}
+	l.make = nil
 	l.robots, err = openRobots(ctx, st, p.Now, p.Log)
 	return err
+}
+
+// Create makes the state if there is none, which only who lists does not need.
+func (l *localRobots) Create(ctx context.Context, q RobotRequest) (RobotMade, error) {
+	if l.make != nil {
+		if err := l.make(ctx); err != nil {
+			return RobotMade{}, err
+		}
+	}
+	return l.robots.Create(ctx, q)
 }

@@ -36,8 +36,16 @@ var (
 	ErrRobotName = errors.New("the name of a robot is up to 64 of a-z, A-Z, 0-9, '.', '_' and '-', and begins with a letter or a digit")
 
 	// ErrScope says that the scope of a robot makes no sense.
-	ErrScope = errors.New("a scope is REPOSITORY:ACTION,… such as 'php/**:pull,push'")
+	ErrScope = errors.New("no scope, such as 'php/**:pull,push'")
 )
+
+// scopeError is an [ErrScope] that is told more exactly.
+type scopeError struct{ text string }
+
+func (e *scopeError) Error() string { return e.text }
+
+// Is makes errors.Is(e, ErrScope) hold.
+func (e *scopeError) Is(target error) bool { return target == ErrScope }
 
 // Robot is a login for a program. Its password is a secret that is random
 // enough for a quick hash.
@@ -75,14 +83,14 @@ func CheckRobotName(name string) error {
 func ParseRobotScope(scope string) (rule.Rule, error) {
 	at := strings.LastIndexByte(scope, ':')
 	if at < 1 || scope[at+1:] == "" {
-		return rule.Rule{}, fmt.Errorf("%q: %w", scope, ErrScope)
+		return rule.Rule{}, fmt.Errorf("%q is %w", scope, ErrScope)
 	}
 	r := rule.Rule{
 		Who: []string{"everyone"}, What: []string{scope[:at]}, May: strings.Split(scope[at+1:], ","),
 		Where: "scope " + scope,
 	}
 	if problems := rule.Check([]rule.Rule{r}); len(problems) > 0 {
-		return rule.Rule{}, fmt.Errorf("%q: %s; %w", scope, problems[0].Text, ErrScope)
+		return rule.Rule{}, &scopeError{fmt.Sprintf("%q: %s", scope, problems[0].Text)}
 	}
 	return r, nil
 }
@@ -92,7 +100,7 @@ func ParseRobotScope(scope string) (rule.Rule, error) {
 // Errors: [ErrScope].
 func RobotLimit(scopes []string) (*rule.Policy, error) {
 	if len(scopes) == 0 {
-		return nil, fmt.Errorf("there is none: %w", ErrScope)
+		return nil, &scopeError{"there is none"}
 	}
 	rules := make([]rule.Rule, len(scopes))
 	for i, s := range scopes {
@@ -103,7 +111,7 @@ func RobotLimit(scopes []string) (*rule.Policy, error) {
 	}
 	limit, err := rule.Compile(rules)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrScope, err)
+		return nil, &scopeError{err.Error()}
 	}
 	return limit, nil
 }
