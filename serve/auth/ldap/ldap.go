@@ -112,15 +112,15 @@ func newUsers(o Options) (users, error) {
 	u := users{dn: template(o.UserDN), base: template(o.UserBase), filter: template(o.UserFilter), name: o.UserName}
 	switch {
 	case o.UserDN == "" && o.UserBase == "":
-		return u, fmt.Errorf("ldap: nothing says where users are: set userbase, or userdn")
+		return u, fmt.Errorf("nothing says where users are: set userbase, or userdn")
 	case o.UserDN != "" && o.UserBase != "":
-		return u, fmt.Errorf("ldap: set userbase to search users, or userdn, not both")
+		return u, fmt.Errorf("set userbase to search users, or userdn, not both")
 	case o.UserDN != "":
 		if !u.dn.names(varUser) {
-			return u, fmt.Errorf("ldap: userdn %q does not contain ${user}", o.UserDN)
+			return u, fmt.Errorf("userdn %q does not contain ${user}", o.UserDN)
 		}
 		if _, err := goldap.ParseDN(u.dn.asDN("user")); err != nil {
-			return u, fmt.Errorf("ldap: userdn %q is no DN: %w", o.UserDN, err)
+			return u, fmt.Errorf("userdn %q is no DN: %w", o.UserDN, err)
 		}
 		if u.filter == "" {
 			u.filter = "(objectClass=*)"
@@ -128,21 +128,21 @@ func newUsers(o Options) (users, error) {
 		u.names = u.dn.comparedInDN()
 	default:
 		if _, err := goldap.ParseDN(o.UserBase); err != nil {
-			return u, fmt.Errorf("ldap: userbase %q is no DN: %w", o.UserBase, err)
+			return u, fmt.Errorf("userbase %q is no DN: %w", o.UserBase, err)
 		}
 		if u.filter == "" {
 			u.filter = defaultUserFilter
 		}
 		if !u.filter.names(varUser) {
-			return u, fmt.Errorf("ldap: userfilter %q does not contain ${user}", o.UserFilter)
+			return u, fmt.Errorf("userfilter %q does not contain ${user}", o.UserFilter)
 		}
 		u.names = u.filter.compared()
 	}
 	if err := u.filter.check(); err != nil {
-		return u, fmt.Errorf("ldap: userfilter: %w", err)
+		return u, fmt.Errorf("userfilter: %w", err)
 	}
 	if u.name == "" && len(u.names) == 0 {
-		return u, fmt.Errorf("ldap: it cannot be told which attribute is the name of a user: set username")
+		return u, fmt.Errorf("it cannot be told which attribute is the name of a user: set username")
 	}
 	return u, nil
 }
@@ -171,7 +171,7 @@ func newGroups(o Options) (groups, error) {
 	}
 	if o.GroupBase == "" {
 		if o.GroupFilter != "" {
-			return g, fmt.Errorf("ldap: groupfilter is of no use without groupbase")
+			return g, fmt.Errorf("groupfilter is of no use without groupbase")
 		}
 		if g.of == "" {
 			g.of = "memberOf"
@@ -180,7 +180,7 @@ func newGroups(o Options) (groups, error) {
 	}
 	var err error
 	if g.under, err = goldap.ParseDN(o.GroupBase); err != nil {
-		return g, fmt.Errorf("ldap: groupbase %q is no DN: %w", o.GroupBase, err)
+		return g, fmt.Errorf("groupbase %q is no DN: %w", o.GroupBase, err)
 	}
 	if g.member == "" {
 		if g.of != "" {
@@ -190,10 +190,10 @@ func newGroups(o Options) (groups, error) {
 		g.member = defaultGroupFilter
 	}
 	if !g.member.names(varUser) && !g.member.names(varDN) {
-		return g, fmt.Errorf("ldap: groupfilter %q contains neither ${dn} nor ${user}", o.GroupFilter)
+		return g, fmt.Errorf("groupfilter %q contains neither ${dn} nor ${user}", o.GroupFilter)
 	}
 	if err := g.member.check(); err != nil {
-		return g, fmt.Errorf("ldap: groupfilter: %w", err)
+		return g, fmt.Errorf("groupfilter: %w", err)
 	}
 	return g, nil
 }

@@ -74,11 +74,11 @@ func newLink(o Options) (*link, error) {
 	}
 	switch {
 	case o.BindDN == "" && (o.BindPassword != "" || o.BindFile != ""):
-		return nil, errors.New("ldap: there is a password, but no binddn that it is of")
+		return nil, errors.New("there is a password, but no binddn that it is of")
 	case o.BindPassword != "" && o.BindFile != "":
-		return nil, errors.New("ldap: set bindpassword or bindfile, not both")
+		return nil, errors.New("set bindpassword or bindfile, not both")
 	case o.BindDN != "" && o.BindPassword == "" && o.BindFile == "":
-		return nil, errors.New("ldap: binddn has no password: set bindfile or bindpassword")
+		return nil, errors.New("binddn has no password: set bindfile or bindpassword")
 	}
 	if _, err := l.secret(); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (l *link) parse(raw string) error {
 	case "ldapi":
 		path, err := url.PathUnescape(rest)
 		if err != nil || l.startTLS {
-			return fmt.Errorf("ldap: url %q: it is ldapi:// and the path of a socket, without starttls", raw)
+			return fmt.Errorf("url %q: it is ldapi:// and the path of a socket, without starttls", raw)
 		}
 		if path == "" || path == "/" {
 			path = "/var/run/slapd/ldapi"
@@ -105,15 +105,15 @@ func (l *link) parse(raw string) error {
 		return nil
 	case "ldap", "ldaps":
 	default:
-		return fmt.Errorf("ldap: url %q: it begins with ldap://, ldaps:// or ldapi://", raw)
+		return fmt.Errorf("url %q: it begins with ldap://, ldaps:// or ldapi://", raw)
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		return fmt.Errorf("ldap: url: it is a scheme, a host and perhaps a port, as in ldaps://ldap.example.com")
+		return fmt.Errorf("url: it is a scheme, a host and perhaps a port, as in ldaps://ldap.example.com")
 	}
 	l.secure = u.Scheme == "ldaps"
 	if l.secure && l.startTLS {
-		return fmt.Errorf("ldap: url %q: with ldaps there is TLS already: leave starttls out", raw)
+		return fmt.Errorf("url %q: with ldaps there is TLS already: leave starttls out", raw)
 	}
 	port := u.Port()
 	if port == "" {
@@ -150,11 +150,11 @@ func (l *link) secret() (string, error) {
 	}
 	raw, err := os.ReadFile(l.passwordFile)
 	if err != nil {
-		return "", fmt.Errorf("ldap: read bindfile: %w", err)
+		return "", fmt.Errorf("read bindfile: %w", err)
 	}
 	secret := strings.TrimRight(string(raw), "\r\n")
 	if secret == "" || len(raw) > longestSecret {
-		return "", fmt.Errorf("ldap: bindfile %s holds no password", l.passwordFile)
+		return "", fmt.Errorf("bindfile %s holds no password", l.passwordFile)
 	}
 	return secret, nil
 }
@@ -163,7 +163,7 @@ func (l *link) secret() (string, error) {
 func (l *link) config() (*tls.Config, error) {
 	if !l.secure && !l.startTLS {
 		if l.ca != "" {
-			return nil, errors.New("ldap: there is a ca, but no TLS: use ldaps:// or starttls")
+			return nil, errors.New("there is a ca, but no TLS: use ldaps:// or starttls")
 		}
 		return nil, nil
 	}
@@ -173,11 +173,11 @@ func (l *link) config() (*tls.Config, error) {
 	}
 	raw, err := os.ReadFile(l.ca)
 	if err != nil {
-		return nil, fmt.Errorf("ldap: read ca: %w", err)
+		return nil, fmt.Errorf("read ca: %w", err)
 	}
 	c.RootCAs = x509.NewCertPool()
 	if !c.RootCAs.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("ldap: ca %s holds no certificate in PEM", l.ca)
+		return nil, fmt.Errorf("ca %s holds no certificate in PEM", l.ca)
 	}
 	return c, nil
 }

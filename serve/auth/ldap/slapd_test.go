@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,14 +183,21 @@ func startSlapd(t *testing.T) *slapd {
 	}
 	write(t, filepath.Join(dir, "slapd.conf"), strings.ReplaceAll(slapdConf, "DIR", dir))
 	write(t, filepath.Join(dir, "people.ldif"), people)
-	s.url, s.tls = "ldap://"+freeAddr(t), "ldaps://"+freeAddr(t)
 	s.socket = "ldapi://" + url.PathEscape(filepath.Join(dir, "sock"))
-	s.start(t, program)
+	for range 5 { // Somebody may be faster to listen where it was free.
+		s.url, s.tls = "ldap://"+freeAddr(t), "ldaps://"+freeAddr(t)
+		if out, ok := s.start(t, program); !ok {
+			t.Logf("slapd has ended: %s", out)
+			continue
+		}
+		break
+	}
 	s.run(t, "ldapadd", "-x", "-H", s.url, "-D", admin, "-w", adminSecret, "-f", filepath.Join(dir, "people.ldif"))
 	return s
 }
 
-func (s *slapd) start(t *testing.T, program string) {
+// start returns when it answers, or false with what it says if it does not.
+func (s *slapd) start(t *testing.T, program string) (string, bool) {
 	t.Helper()
 	var out bytes.Buffer
 	cmd := exec.Command(program, "-f", filepath.Join(s.dir, "slapd.conf"), "-h", s.url+" "+s.tls+" "+s.socket, "-d", "none")
@@ -199,26 +207,22 @@ func (s *slapd) start(t *testing.T, program string) {
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
-	stopped := false
-	s.stop = func() {
-		if !stopped {
-			stopped = true
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-	}
+	s.stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
 	t.Cleanup(s.stop)
 	for limit := time.After(30 * time.Second); ; {
-		c, err := net.Dial("tcp", strings.TrimPrefix(s.tls, "ldaps://"))
+		c, err := net.Dial("unix", filepath.Join(s.dir, "sock")) // It opens that last.
 		if err == nil {
 			_ = c.Close()
-			return
+			return "", true
 		}
 		select {
 		case <-ended:
-			t.Fatalf("slapd has ended: %s", &out)
+			return out.String(), false
 		case <-limit:
-			t.Fatalf("slapd does not answer: %s", &out)
+			t.Fatalf("slapd does not answer: %s", s.dir)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
