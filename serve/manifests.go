@@ -102,6 +102,9 @@ func (h *Handler) putManifest(ctx context.Context, w *response, q *request) erro
 		p.Tags = append(p.Tags, q.ref)
 	}
 	p.Tags = append(p.Tags, extra...)
+	if err := h.permit(ctx, q); err != nil {
+		return err
+	}
 	if p.Raw, err = readManifest(q); err != nil {
 		return err
 	}
@@ -119,6 +122,22 @@ func (h *Handler) putManifest(ctx context.Context, w *response, q *request) erro
 		header.Set("Oci-Subject", string(g.Subject.Digest))
 	}
 	return empty(w, http.StatusCreated)
+}
+
+// permit refuses a push before its manifest is kept in memory, if the registry
+// knows already that it will.
+func (h *Handler) permit(ctx context.Context, q *request) error {
+	guard, ok := h.reg.(interface {
+		Permit(ctx context.Context, repo string) error
+	})
+	if !ok {
+		return nil
+	}
+	err := guard.Permit(ctx, q.repo)
+	if err != nil {
+		q.body.drain(oci.MaxManifest)
+	}
+	return err
 }
 
 func putTags(query url.Values) ([]string, error) {

@@ -33,7 +33,8 @@ type GuardOptions struct {
 // session nothing is allowed. An upload belongs to who began it: for others
 // there is none with its id. Of the catalogue everybody sees a part.
 //
-// Methods return a [*DeniedError] besides their own errors.
+// Methods return a [*DeniedError] besides their own errors. One more,
+// Permit(ctx, repo) error, tells whether the caller may push there at all.
 func Guard(reg oci.Registry, rules *Rules, o GuardOptions) oci.Registry {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -97,6 +98,14 @@ func (c *asker) may(ctx context.Context, repo, tag string, a rule.Action) error 
 		return narrow(c.needs(repo, a)...)
 	}
 	return nil
+}
+
+// Permit returns nil if the caller of ctx may push something to repo: who may
+// not need not send it.
+// Errors: [*DeniedError].
+func (g *guard) Permit(ctx context.Context, repo string) error {
+	_, err := g.may(ctx, repo, "", rule.Push)
+	return err
 }
 
 // deny is the answer to who may not do a by decision d.

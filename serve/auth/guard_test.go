@@ -951,6 +951,42 @@ func TestGrant(t *testing.T) {
 	}
 }
 
+// Where nobody asks about tags, who may do it with some may not do it.
+func TestGrantElsewhere(t *testing.T) {
+	t.Parallel()
+	p := policy(t, "all **:v* !delete,overwrite", "user:alice app:dev-* push,delete", "user:alice app pull", "user:bob ** all")
+	for _, c := range []struct {
+		s    *Session
+		want string
+	}{{user("alice"), "[{repository  app [pull]}]"}, {user("bob"), "[{repository  app [pull push]}]"}} {
+		asked := scoped(user(""), "repository:app:*").Scope
+		if got := fmt.Sprint(c.s.GrantElsewhere(p, netip.Addr{}, asked)); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.s, got, c.want)
+		}
+	}
+}
+
+// A push that is denied is denied before anything is sent.
+func TestPermit(t *testing.T) {
+	t.Parallel()
+	g := guarded(t, untouchable(t), "user:alice app:dev-* push", "user:bob app:v1 !push", "user:bob ** push").(*guard)
+	for _, c := range []struct {
+		s    *Session
+		repo string
+		want bool
+	}{
+		{user("alice"), "app", true}, {user("alice"), "other", false}, {user("bob"), "app", true}, {user("carol"), "app", false},
+		{scoped(user("bob"), "repository:app:pull"), "app", false}, {scoped(user("bob"), "repository:app:push"), "app", true},
+	} {
+		if err := g.Permit(WithSession(t.Context(), c.s), c.repo); (err == nil) != c.want {
+			t.Errorf("%s in %s: %v", c.s, c.repo, err)
+		}
+	}
+	if err := g.Permit(t.Context(), "app"); !errors.Is(err, oci.Denied) {
+		t.Error(err)
+	}
+}
+
 func TestDeletionsAreSeenByWhoMightHaveMadeThem(t *testing.T) {
 	t.Parallel()
 	rules := NewRules(policy(t, "user:alice php/** delete", "user:alice java/x:dev-* delete", "user:bob ** pull,push,list"))

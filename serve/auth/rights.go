@@ -84,9 +84,19 @@ func (s *Session) Decide(ctx context.Context, p *rule.Policy, repo, tag string, 
 // scope of a token. What is about tags is decided when the token is used: who
 // may delete some of them gets the right to delete.
 func (s *Session) Grant(p *rule.Policy, addr netip.Addr, asked []Access) []Access {
+	return s.grantAll(p, addr, asked, false)
+}
+
+// GrantElsewhere is [Session.Grant] for a registry elsewhere, which does not
+// ask about tags: who may push or delete some of them only gets no such right.
+func (s *Session) GrantElsewhere(p *rule.Policy, addr netip.Addr, asked []Access) []Access {
+	return s.grantAll(p, addr, asked, true)
+}
+
+func (s *Session) grantAll(p *rule.Policy, addr netip.Addr, asked []Access, elsewhere bool) []Access {
 	var granted []Access
 	for _, a := range asked {
-		a.Actions = s.grant(p, addr, a)
+		a.Actions = s.grant(p, addr, a, elsewhere)
 		if len(a.Actions) > 0 {
 			granted = append(granted, a)
 		}
@@ -95,7 +105,7 @@ func (s *Session) Grant(p *rule.Policy, addr netip.Addr, asked []Access) []Acces
 }
 
 // grant returns the actions of asked that s has.
-func (s *Session) grant(p *rule.Policy, addr netip.Addr, asked Access) []string {
+func (s *Session) grant(p *rule.Policy, addr netip.Addr, asked Access, elsewhere bool) []string {
 	if asked.Type == typeRegistry {
 		if slices.Contains(asked.Actions, actionAny) && s.hasRegistry(p, addr, asked.Name) {
 			return []string{actionAny}
@@ -111,7 +121,11 @@ func (s *Session) grant(p *rule.Policy, addr netip.Addr, asked Access) []string 
 		if !all && !slices.Contains(asked.Actions, r.name) {
 			continue
 		}
-		if s.decide(p, addr, asked.Name, "", r.action).Allowed || r.action == rule.Delete && s.tagMatters(p, addr, asked.Name, r.action) {
+		may := s.decide(p, addr, asked.Name, "", r.action).Allowed
+		if s.tagMatters(p, addr, asked.Name, r.action) {
+			may = !elsewhere && (may || r.action == rule.Delete)
+		}
+		if may {
 			has = append(has, r.name)
 		}
 	}
