@@ -249,6 +249,9 @@ func (a *Assembly) newHandler(reg oci.Registry, admission *admission, p Parts) h
 		o.Deletions = a.state
 	}
 	if admission != nil {
+		if o.Deletions != nil {
+			o.Deletions = GuardDeletions(o.Deletions, admission.rules)
+		}
 		reg, o.Auth, o.tokens = admission.guard(reg), admission, admission
 		a.live.admission = admission
 		if o.Deletions != nil {

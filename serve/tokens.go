@@ -222,10 +222,14 @@ func (a *admission) token(ctx context.Context, r tokenRequest) (reply tokenJSON,
 	if err == nil {
 		addr = addr.Unmap().WithZone("")
 	}
+	grant := s.Grant
+	if r.service != ours {
+		grant = s.GrantElsewhere
+	}
 	now := a.now()
 	c := token.Claims{
 		Issuer: t.tokens.Issuer, Subject: who, Audience: r.service, IssuedAt: now, Expires: now.Add(t.tokens.Expiration),
-		Access: s.Grant(a.rules.Load(), addr, asked), Source: s.Source, SourceID: s.ID,
+		Access: grant(a.rules.Load(), addr, asked), Source: s.Source, SourceID: s.ID,
 	}
 	raw, err := a.keys.Issue(c, r.service == ours)
 	if err != nil {
