@@ -24,21 +24,17 @@ func ParseAction(word string) (Action, bool) {
 
 // Preset returns the rules that go by name: "open", "public-pull" or "private".
 func Preset(name string) ([]Rule, bool) {
-	var rules []Rule
+	const loggedIn = ": who has logged in may do everything"
 	all := []string{"**"}
+	private := Rule{Who: []string{"all"}, What: all, May: []string{"all"}, Because: name + loggedIn}
 	switch name {
 	case "open":
-		rules = []Rule{{Who: []string{"everyone"}, What: all, May: []string{"all"}}}
+		return []Rule{{Who: []string{"everyone"}, What: all, May: []string{"all"}, Because: "open: everyone may do everything"}}, true
 	case "public-pull":
-		rules = []Rule{
-			{Who: []string{"anonymous"}, What: all, May: []string{"pull"}},
-			{Who: []string{"all"}, What: all, May: []string{"all"}},
-		}
+		public := Rule{Who: []string{"anonymous"}, What: all, May: []string{"pull"}, Because: "public-pull: everyone may pull"}
+		return []Rule{public, private}, true
 	case "private":
-		rules = []Rule{{Who: []string{"all"}, What: all, May: []string{"all"}}}
+		return []Rule{private}, true
 	}
-	for i := range rules {
-		rules[i].Where = "access: " + name
-	}
-	return rules, rules != nil
+	return nil, false
 }
