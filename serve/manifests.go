@@ -134,7 +134,7 @@ func (h *Handler) permit(ctx context.Context, q *request) error {
 		return nil
 	}
 	err := guard.Permit(ctx, q.repo)
-	if err != nil {
+	if err != nil && q.Header.Get("Expect") == "" { // Who expects an answer before has sent nothing.
 		q.body.drain(oci.MaxManifest)
 	}
 	return err
