@@ -8,6 +8,7 @@ import (
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/auth"
+	"github.com/regctl/regctl/serve/auth/ldap"
 	"github.com/regctl/regctl/serve/auth/rule"
 	"github.com/regctl/regctl/serve/auth/token"
 	"github.com/regctl/regctl/serve/config"
@@ -158,7 +159,25 @@ func (a *Assembly) openSources(p Parts) ([]auth.Source, error) {
 		}
 		sources = append(sources, users)
 	}
+	if p.Config.Auth.LDAP != nil {
+		directory, err := openDirectory(p)
+		if err != nil {
+			return nil, &ConfigError{"auth.ldap", err}
+		}
+		a.atEnd(func() { _ = directory.Close() })
+		sources = append(sources, directory)
+	}
 	return sources, nil
+}
+
+func openDirectory(p Parts) (*ldap.Directory, error) {
+	c := p.Config.Auth.LDAP
+	return ldap.Open(ldap.Options{
+		URL: c.URL, StartTLS: c.StartTLS, CA: c.CA, BindDN: c.BindDN, BindPassword: c.BindPassword, BindFile: c.BindFile,
+		UserDN: c.UserDN, UserBase: c.UserBase, UserFilter: c.UserFilter, UserName: c.UserName,
+		GroupBase: c.GroupBase, GroupFilter: c.GroupFilter, GroupName: c.GroupName, GroupOf: c.GroupOf,
+		Timeout: c.Timeout, Now: p.Now, Log: p.Log,
+	})
 }
 
 // guard keeps from reg what the rules deny.
