@@ -112,6 +112,8 @@ Long flags work with one dash or two.
 		newCert(env),
 		newEvents(env),
 		newHtpasswd(env),
+		newACL(env),
+		newToken(env),
 		newConfig(env),
 		newLogin(env, runLogin),
 		newLogout(env, runLogout),
