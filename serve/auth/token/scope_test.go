@@ -1,0 +1,91 @@
+package token
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestParseScope(t *testing.T) {
+	t.Parallel()
+	for scope, want := range map[string]string{
+		"":                                         "[]",
+		"  ":                                       "[]",
+		"repository:a/b:pull,push":                 "[{repository  a/b [pull push]}]",
+		"repository:reg.example.com:5000/a:pull":   "[{repository  reg.example.com:5000/a [pull]}]",
+		"repository(plugin):a:pull":                "[{repository plugin a [pull]}]",
+		"registry:catalog:*":                       "[{registry  catalog [*]}]",
+		"repository:a:":                            "[{repository  a []}]",
+		"repository:a:pull,,pull,":                 "[{repository  a [pull]}]",
+		"repository:a:pull repository:a:push":      "[{repository  a [pull push]}]",
+		"repository:a:pull  repository:b:pull":     "[{repository  a [pull]} {repository  b [pull]}]",
+		"repository:a:pull repository(p):a:pull":   "[{repository  a [pull]} {repository p a [pull]}]",
+		"repository:a:pull,push repository:a:pull": "[{repository  a [pull push]}]",
+		"artifact:x:Fetch":                         "[{artifact  x [Fetch]}]",
+		"repository:UPPER:pull":                    "[{repository  UPPER [pull]}]", // Nobody has a right to it, and that is no mistake in the request.
+	} {
+		got, err := ParseScope(scope)
+		if err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%q: %v %v, want %s", scope, got, err, want)
+		}
+	}
+	for _, scope := range []string{
+		"repository", "repository:a", ":a:pull", "repository::pull", "repository():a:pull", "repository(:a:pull", "repository(a)b:c:pull",
+		"Repository:a:pull", "repository:a:pu-ll", "repository:a:**", "repository:\"a\":pull", "repository:ä:pull", "repository:a:pull\x00",
+		"repository:a\x00b:pull", "x", "repository:a:pull x",
+	} {
+		if got, err := ParseScope(scope); err == nil {
+			t.Errorf("%q: %v", scope, got)
+		}
+	}
+}
+
+// TestParseScopeIsBounded: anybody can ask.
+func TestParseScopeIsBounded(t *testing.T) {
+	t.Parallel()
+	var many strings.Builder
+	for i := range mostScopes {
+		fmt.Fprintf(&many, "repository:r%d:pull ", i)
+	}
+	if got, err := ParseScope(many.String()); err != nil || len(got) != mostScopes {
+		t.Errorf("%d: %v", len(got), err)
+	}
+	if _, err := ParseScope(many.String() + "repository:more:pull"); err == nil {
+		t.Error("one more is taken")
+	}
+	if _, err := ParseScope(strings.Repeat(" ", longestScope+1)); err == nil {
+		t.Error("a long scope is taken")
+	}
+	_, err := ParseScope(strings.Repeat("x", 10000))
+	if err == nil || len(err.Error()) > 400 {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// FuzzParseScope: what is taken can be written, and is taken again as the same.
+func FuzzParseScope(f *testing.F) {
+	for _, seed := range []string{"repository:a/b:pull,push", "registry:catalog:*", "repository(plugin):h:5000/a:pull x:y:z", "a:b:"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, scope string) {
+		all, err := ParseScope(scope)
+		if err != nil {
+			return
+		}
+		var again strings.Builder
+		for _, a := range all {
+			kind := a.Type
+			if a.Class != "" {
+				kind += "(" + a.Class + ")"
+			}
+			if len(a.Actions) == 0 {
+				a.Actions = []string{}
+			}
+			again.WriteString(kind + ":" + a.Name + ":" + strings.Join(a.Actions, ",") + " ")
+		}
+		same, err := ParseScope(again.String())
+		if err != nil || fmt.Sprint(same) != fmt.Sprint(all) {
+			t.Errorf("%q is %v, and written %q %v %v", scope, all, again.String(), same, err)
+		}
+	})
+}
