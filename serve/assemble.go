@@ -132,6 +132,9 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.openAudit(p); err != nil {
+		return err
+	}
 	admission, err := a.openAdmission(p)
 	if err != nil {
 		return err
@@ -244,6 +247,7 @@ func (a *Assembly) newHandler(reg oci.Registry, admission *admission, p Parts) h
 		Log: p.Log, Access: p.Access, Host: c.HTTP.Host, Headers: c.HTTP.Headers,
 		MaxTags: c.Tags.MaxTags, MaxRepos: c.Catalog.MaxEntries, Now: p.Now, Metrics: a.metrics, Health: a.health,
 	}
+	o.audit = a.live.audit
 	o.Prefix, o.RelativeURLs, o.TrustedProxies = c.HTTP.Prefix, c.HTTP.RelativeURLs, c.HTTP.TrustedProxies
 	if a.state != nil {
 		o.Deletions = a.state

@@ -79,6 +79,7 @@ func (h *Handler) authenticate(ctx context.Context, q *request) (context.Context
 		// Clients log in by what this answers, and never later.
 		return ctx, &ChallengeError{}
 	}
+	q.session = s
 	if q.user = s.String(); q.user != "" {
 		caller := oci.CallerFrom(ctx)
 		caller.Name = q.user

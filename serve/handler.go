@@ -60,6 +60,9 @@ type Options struct {
 	// tokens gives out tokens at /v2/_token. Nil: there are none.
 	tokens *admission
 
+	// audit records who does what. Nil: nothing is recorded.
+	audit *auditLog
+
 	// Health turns /readyz red. Nil: it stays green.
 	Health *Health
 
@@ -159,6 +162,7 @@ func (h *Handler) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.o.Metrics.begin(q)
 	defer h.o.Metrics.end(q, w, start)
 	defer h.access(ctx, w, q, caller, start)
+	defer func() { h.audit(ctx, w, q, err) }()
 	defer func() {
 		if p := recover(); p != nil {
 			h.recovered(ctx, w, q, p)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type live struct {
 	handler   *Handler
 	keeper    *keeper
 	admission *admission // Nil: nobody is asked who they are.
+	audit     *auditLog  // Nil before there is one.
 	readOnly  atomic.Bool
 	deletes   atomic.Bool
 }
@@ -52,6 +54,24 @@ var atOnce = []setting{
 	{"gc.older", func(c *config.Config) any { return c.GC.Older }},
 	{"gc.uploads", func(c *config.Config) any { return c.GC.Uploads }},
 	{"gc.undo", func(c *config.Config) any { return c.GC.Undo }},
+	{"audit", func(c *config.Config) any { return c.Audit }},
+}
+
+// admissive are the keys that take effect while the registry runs, if it asks
+// who somebody is, and is to go on with that.
+var admissive = []setting{
+	{"access", func(c *config.Config) any { return placeless(c.Access) }},
+	{"groups", func(c *config.Config) any { return c.Groups }},
+	{"tokens", func(c *config.Config) any { return c.Tokens }},
+}
+
+// placeless is a section access without where its rules stand.
+func placeless(a config.Access) config.Access {
+	a.Rules = slices.Clone(a.Rules)
+	for i := range a.Rules {
+		a.Rules[i].Where = ""
+	}
+	return a
 }
 
 // atStart are the keys that are read when the registry starts.
@@ -100,9 +120,12 @@ func (l *live) take(c *config.Config) (later []string) {
 	defer l.mu.Unlock()
 	later = changed(atStart, &l.config, c)
 	now := changed(atOnce, &l.config, c)
+	admitted, refused := l.admit(c)
+	now, later = append(now, admitted...), append(later, refused...)
 	if len(now) == 0 {
 		return later
 	}
+	l.auditTo(c.Audit)
 	l.config.Log, l.config.GC, l.config.HTTP.Headers = c.Log, c.GC, c.HTTP.Headers
 	l.config.Storage.Deletes, l.config.Storage.ReadOnly = c.Storage.Deletes, c.Storage.ReadOnly
 	if l.relog != nil {
@@ -115,6 +138,30 @@ func (l *live) take(c *config.Config) (later []string) {
 	l.log.LogAttrs(context.Background(), slog.LevelInfo, "the configuration has changed",
 		slog.String("keys", strings.Join(now, " ")))
 	return later
+}
+
+// admit puts in force what c says of who may do what. Where the sources of
+// logins are others than at the start, it is held against those that are open.
+// Of a registry that is open, or is to be, nothing changes until it restarts:
+// its requests would be on both sides of the door.
+func (l *live) admit(c *config.Config) (now, later []string) {
+	keys := changed(admissive, &l.config, c)
+	next := l.config
+	next.Access, next.Groups, next.Tokens = c.Access, c.Groups, c.Tokens
+	switch {
+	case l.admission == nil && !admits(&next): // Nobody asks for any of it.
+		return nil, nil
+	case l.admission == nil, !admits(&next):
+		return nil, keys
+	case len(keys) == 0 && reflect.DeepEqual(l.config.Access, c.Access): // Rules may stand elsewhere now, and reasons say where.
+		return nil, nil
+	}
+	if err := l.admission.take(&next); err != nil { // Not of a configuration that was parsed.
+		l.log.LogAttrs(context.Background(), slog.LevelError, "the rules are refused, those before stay in force", slog.Any("error", err))
+		return nil, keys
+	}
+	l.config.Access, l.config.Groups, l.config.Tokens = c.Access, c.Groups, c.Tokens
+	return keys, nil
 }
 
 // setHeaders puts others on every answer from now on.

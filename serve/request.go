@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/auth"
 )
 
 // kind is what a request asks for: one endpoint. The numbers are those of the
@@ -138,6 +139,9 @@ type request struct {
 	site   *site
 	user   string // Who makes it. Empty: nobody was asked.
 	denied string // Why it is denied, for the log.
+
+	session *auth.Session // Of who makes it. Nil: nobody was asked.
+	tried   string        // Who asks for a token says to be, for the audit log.
 
 	// body is the one to read. The Body of Request stays what it was:
 	// net/http looks at it when the handler is done.

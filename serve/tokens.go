@@ -133,8 +133,11 @@ func (t *tokenRequest) credentials(r *http.Request) error {
 // giveToken answers with a token for what the caller may do of what it asks.
 func (h *Handler) giveToken(ctx context.Context, w *response, q *request, t tokenRequest) error {
 	w.Header().Set("Cache-Control", "no-store")
-	reply, who, err := h.o.tokens.token(ctx, t)
-	q.user = who
+	q.tried = claimed(t.name, t.password)
+	reply, s, err := h.o.tokens.token(ctx, t)
+	if q.session = s; s != nil {
+		q.user = s.String()
+	}
 	if err != nil {
 		return h.tokenRefused(w, err)
 	}
@@ -191,10 +194,10 @@ func (h *Handler) tokenRefused(w *response, err error) error {
 // who that is.
 // Errors: [*ChallengeError] (a wrong password), [*tokenError],
 // [oci.TooManyRequests], [oci.Unavailable], those of ctx.
-func (a *admission) token(ctx context.Context, r tokenRequest) (reply tokenJSON, who string, err error) {
+func (a *admission) token(ctx context.Context, r tokenRequest) (reply tokenJSON, s *auth.Session, err error) {
 	t := a.terms.Load()
 	if t.elsewhere != nil || t.basic != "" {
-		return reply, "", errNoTokens
+		return reply, nil, errNoTokens
 	}
 	ours := t.service(ctx)
 	if r.service == "" {
@@ -202,22 +205,21 @@ func (a *admission) token(ctx context.Context, r tokenRequest) (reply tokenJSON,
 	}
 	if r.service != ours && !slices.Contains(t.tokens.Services, r.service) {
 		known := append([]string{ours}, t.tokens.Services...)
-		return reply, "", &tokenError{codeRequest, "the service is not known; those that are: " + strings.Join(known, ", ")}
+		return reply, nil, &tokenError{codeRequest, "the service is not known; those that are: " + strings.Join(known, ", ")}
 	}
 	asked, err := token.ParseScope(r.scope)
 	if err != nil {
-		return reply, "", &tokenError{codeScope, err.Error()}
+		return reply, nil, &tokenError{codeScope, err.Error()}
 	}
-	s := &auth.Session{Ruled: true}
+	s = &auth.Session{Ruled: true}
 	if r.name != "" || r.password != "" {
 		if strings.Contains(r.name, ":") { // No other way can such a name come here.
-			return reply, "", &ChallengeError{Message: auth.ErrDenied.Error(), Err: auth.ErrDenied}
+			return reply, nil, &ChallengeError{Message: auth.ErrDenied.Error(), Err: auth.ErrDenied}
 		}
 		if s, err = a.login(ctx, r.name, r.password); err != nil {
-			return reply, "", err
+			return reply, nil, err
 		}
 	}
-	who = s.String()
 	addr, err := netip.ParseAddr(oci.CallerFrom(ctx).Addr)
 	if err == nil {
 		addr = addr.Unmap().WithZone("")
@@ -228,17 +230,17 @@ func (a *admission) token(ctx context.Context, r tokenRequest) (reply tokenJSON,
 	}
 	now := a.now()
 	c := token.Claims{
-		Issuer: t.tokens.Issuer, Subject: who, Audience: r.service, IssuedAt: now, Expires: now.Add(t.tokens.Expiration),
+		Issuer: t.tokens.Issuer, Subject: s.String(), Audience: r.service, IssuedAt: now, Expires: now.Add(t.tokens.Expiration),
 		Access: grant(a.rules.Load(), addr, asked), Source: s.Source, SourceID: s.ID,
 	}
 	raw, err := a.keys.Issue(c, r.service == ours)
 	if err != nil {
-		return reply, who, err
+		return reply, s, err
 	}
 	reply = tokenJSON{Token: raw, AccessToken: raw, ExpiresIn: int(t.tokens.Expiration / time.Second), IssuedAt: now.UTC().Truncate(time.Second)}
 	if r.posted {
 		scope := scopeOf(c.Access)
 		reply.Scope = &scope
 	}
-	return reply, who, nil
+	return reply, s, nil
 }
