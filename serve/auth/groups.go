@@ -37,14 +37,10 @@ func (g *Groups) Set(members map[string][]string) {
 // Join returns who with the groups of the configuration that it is in, and
 // those that it had.
 func (g *Groups) Join(who Identity) Identity {
-	if g == nil {
+	if g == nil || who.Name == "" {
 		return who
 	}
-	name := who.Name
-	if robot := who.String(); robot != name {
-		name = robot
-	}
-	more := (*g.of.Load())[name]
+	more := (*g.of.Load())[who.String()]
 	if len(more) == 0 {
 		return who
 	}

@@ -9,25 +9,23 @@ import (
 // Name implements [Source].
 func (h *Htpasswd) Name() string { return "htpasswd" }
 
-// Login implements [Source]. A name that is not in the file is unknown at once:
-// see Decoy.
+// Login implements [Source]. Who was not in the file a second ago is unknown at
+// once, and no disk is waited for: see Again.
 func (h *Htpasswd) Login(ctx context.Context, name, password string) (Identity, error) {
 	if _, ok := h.source.users(h.now(), false).hashes[name]; !ok {
-		// It may have been put in this very moment.
-		if _, ok := h.source.users(h.now(), true).hashes[name]; !ok {
-			return Identity{}, ErrUnknown
-		}
+		return Identity{}, ErrUnknown
 	}
+	return h.Again(ctx, name, password)
+}
+
+// Again is Login for who is not known anywhere else: it looks at the file as it
+// is now, and takes the time of a wrong password for who is not in it.
+// Errors: [ErrDenied], [ErrBusy], those of ctx.
+func (h *Htpasswd) Again(ctx context.Context, name, password string) (Identity, error) {
 	if err := h.Verify(ctx, name, password); err != nil {
 		return Identity{}, err
 	}
 	return h.identity(name), nil
-}
-
-// Decoy takes the time of a wrong password.
-// Errors: [ErrDenied], [ErrBusy], those of ctx.
-func (h *Htpasswd) Decoy(ctx context.Context, password string) error {
-	return h.Verify(ctx, "", password) // Nobody has no name.
 }
 
 // Lookup implements [Source]. A user who is taken out of the file is out within

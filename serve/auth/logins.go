@@ -56,46 +56,45 @@ func (l *Logins) Login(ctx context.Context, name, password, addr string) (Identi
 	return l.groups.Join(who), nil
 }
 
-// decoyer is a source that can take as long as if it knew a name.
-type decoyer interface {
-	// Decoy returns when a wrong password would have been refused.
-	// Errors: [ErrBusy], those of ctx.
-	Decoy(ctx context.Context, password string) error
+// asksAgain is a source that knows fewer names at first than in the end.
+type asksAgain interface {
+	// Again takes the same time for any name that the password is not of.
+	// Errors: [ErrDenied], [ErrBusy], those of ctx.
+	Again(ctx context.Context, name, password string) (Identity, error)
 }
 
 // ask asks the sources. Who has no login anywhere learns it as late as who has
 // one and is wrong about the password.
 func (l *Logins) ask(ctx context.Context, name, password string) (Identity, error) {
-	sources := l.sources
-	if name == "" || strings.Contains(name, ":") { // "robot:ci" is who has that name.
-		sources = nil
+	if name == "" || strings.Contains(name, ":") { // "robot:ci" is somebody else.
+		return askAgain(ctx, l.sources, "", password)
 	}
-	for i, s := range sources {
+	for i, s := range l.sources {
 		who, err := s.Login(ctx, name, password)
-		if err == nil {
+		switch {
+		case err == nil:
 			return who, nil
-		}
-		if !errors.Is(err, ErrUnknown) {
-			if errors.Is(err, ErrDenied) {
-				return Identity{}, l.delay(ctx, l.sources[:i], password)
-			}
+		case errors.Is(err, ErrDenied):
+			return askAgain(ctx, l.sources[:i], name, password)
+		case !errors.Is(err, ErrUnknown):
 			return Identity{}, fmt.Errorf("check a login in %s: %w", s.Name(), err)
 		}
 	}
-	return Identity{}, l.delay(ctx, l.sources, password)
+	return askAgain(ctx, l.sources, name, password)
 }
 
-// delay takes the time of the sources that did not know a name.
-// Errors: [ErrDenied], or why it could not.
-func (l *Logins) delay(ctx context.Context, passed []Source, password string) error {
-	for _, s := range passed {
-		if d, ok := s.(decoyer); ok {
-			if err := d.Decoy(ctx, password); err != nil && !errors.Is(err, ErrDenied) {
-				return err
-			}
+// askAgain asks those that did not know a name.
+func askAgain(ctx context.Context, sources []Source, name, password string) (Identity, error) {
+	for _, s := range sources {
+		again, ok := s.(asksAgain)
+		if !ok {
+			continue
+		}
+		if who, err := again.Again(ctx, name, password); !errors.Is(err, ErrDenied) {
+			return who, err
 		}
 	}
-	return ErrDenied
+	return Identity{}, ErrDenied
 }
 
 // Lookup returns who a source knows under a name, and an ID if that is not
