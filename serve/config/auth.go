@@ -100,12 +100,15 @@ func setLDAPURL(c *Config, n node) error {
 		return err
 	}
 	c.ldap().URL = v
+	if strings.HasPrefix(v, "ldapi://") { // Of which the path may be escaped, as if it were a host.
+		return nil
+	}
 	u, err := url.Parse(v)
 	switch {
 	case err != nil:
 	case u.User != nil:
 		return errors.New("has a login in it; that goes into binddn and bindpassword")
-	case u.Scheme == "ldapi", (u.Scheme == "ldap" || u.Scheme == "ldaps") && u.Hostname() != "":
+	case (u.Scheme == "ldap" || u.Scheme == "ldaps") && u.Hostname() != "":
 		return nil
 	}
 	return errors.New("is not of the form ldaps://HOST, ldap://HOST:PORT or ldapi://PATH")
@@ -241,7 +244,9 @@ func (p *parser) checkBind(l *LDAP, key node) {
 
 // fill sets what is not said.
 func (l *LDAP) fill() {
-	l.UserFilter = or(l.UserFilter, "(uid=${user})")
+	if l.UserDN == "" {
+		l.UserFilter = or(l.UserFilter, "(uid=${user})")
+	}
 	l.GroupFilter = or(l.GroupFilter, "(|(member=${dn})(uniqueMember=${dn})(memberUid=${user}))")
 	l.GroupName = or(l.GroupName, "cn")
 	if l.GroupBase == "" {
