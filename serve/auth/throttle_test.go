@@ -43,6 +43,9 @@ func (g *gate) try(name, password, addr string, result error) (time.Duration, er
 	return 0, result
 }
 
+// login is one that is right.
+func (g *gate) login(name, password, addr string) { _, _ = g.try(name, password, addr, nil) }
+
 // guesses makes n different wrong guesses and returns how many were looked at.
 func (g *gate) guesses(n int, name, addr string) (looked int) {
 	for range n {
@@ -116,7 +119,7 @@ func TestThrottleSameWrong(t *testing.T) {
 func TestThrottleRightBefore(t *testing.T) {
 	t.Parallel()
 	g := newGate()
-	g.try("alice", "secret", "192.0.2.1", nil)
+	g.login("alice", "secret", "192.0.2.1")
 	g.guesses(50, "alice", "192.0.2.1")
 	for i := range 300 {
 		g.guesses(20, "alice", fmt.Sprintf("198.51.100.%d", i%250))
@@ -140,7 +143,7 @@ func TestThrottleRightBefore(t *testing.T) {
 func TestThrottleAccount(t *testing.T) {
 	t.Parallel()
 	g := newGate()
-	g.try("alice", "was right", "192.0.2.7", nil)
+	g.login("alice", "was right", "192.0.2.7")
 	looked := 0
 	for i := range 200 {
 		looked += g.guesses(10, "alice", fmt.Sprintf("10.0.%d.1", i))
@@ -242,7 +245,7 @@ func (g *gate) waits(name, addr string) time.Duration {
 func TestThrottleMemory(t *testing.T) {
 	t.Parallel()
 	g := newGate()
-	g.try("alice", "secret", "192.0.2.1", nil)
+	g.login("alice", "secret", "192.0.2.1")
 	for i := range 3 * throttleMost {
 		g.guesses(1, fmt.Sprint("user", i), fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255))
 	}
@@ -266,7 +269,7 @@ func TestThrottleMemory(t *testing.T) {
 // BenchmarkThrottle is what it costs each request with a password.
 func BenchmarkThrottle(b *testing.B) {
 	g := newGate()
-	g.try("alice", "secret", "192.0.2.1", nil)
+	g.login("alice", "secret", "192.0.2.1")
 	b.ReportAllocs()
 	for b.Loop() {
 		done, err := g.enter("alice", "secret", "192.0.2.1")

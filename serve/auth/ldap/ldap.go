@@ -7,6 +7,7 @@
 package ldap
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -37,8 +38,8 @@ type Options struct {
 	// Groups are what GroupFilter finds under GroupBase (default:
 	// (|(member=${dn})(uniqueMember=${dn})(memberUid=${user}))); their name is
 	// in GroupName (default: cn). GroupOf is the attribute of a user with the
-	// DNs of groups, of which those under GroupBase count, or all if that is
-	// empty; default: memberOf, if GroupBase is empty.
+	// DNs of more groups, of which those under GroupBase count, or all if that
+	// is empty; default: memberOf, if GroupBase is empty.
 	GroupBase, GroupFilter, GroupName, GroupOf string
 
 	Timeout time.Duration // Of one question. Default: 5 seconds.
@@ -112,9 +113,9 @@ func newUsers(o Options) (users, error) {
 	u := users{dn: template(o.UserDN), base: template(o.UserBase), filter: template(o.UserFilter), name: o.UserName}
 	switch {
 	case o.UserDN == "" && o.UserBase == "":
-		return u, fmt.Errorf("nothing says where users are: set userbase, or userdn")
+		return u, errors.New("nothing says where users are: set userbase, or userdn")
 	case o.UserDN != "" && o.UserBase != "":
-		return u, fmt.Errorf("set userbase to search users, or userdn, not both")
+		return u, errors.New("set userbase to search users, or userdn, not both")
 	case o.UserDN != "":
 		if !u.dn.names(varUser) {
 			return u, fmt.Errorf("userdn %q does not contain ${user}", o.UserDN)
@@ -142,7 +143,7 @@ func newUsers(o Options) (users, error) {
 		return u, fmt.Errorf("userfilter: %w", err)
 	}
 	if u.name == "" && len(u.names) == 0 {
-		return u, fmt.Errorf("it cannot be told which attribute is the name of a user: set username")
+		return u, errors.New("it cannot be told which attribute is the name of a user: set username")
 	}
 	return u, nil
 }
@@ -170,8 +171,8 @@ func newGroups(o Options) (groups, error) {
 		g.groupName = "cn"
 	}
 	if o.GroupBase == "" {
-		if o.GroupFilter != "" {
-			return g, fmt.Errorf("groupfilter is of no use without groupbase")
+		if o.GroupFilter != "" && o.GroupFilter != defaultGroupFilter {
+			return g, errors.New("groupfilter is of no use without groupbase")
 		}
 		if g.of == "" {
 			g.of = "memberOf"
@@ -183,10 +184,6 @@ func newGroups(o Options) (groups, error) {
 		return g, fmt.Errorf("groupbase %q is no DN: %w", o.GroupBase, err)
 	}
 	if g.member == "" {
-		if g.of != "" {
-			g.groupBase = "" // The attribute says it.
-			return g, nil
-		}
 		g.member = defaultGroupFilter
 	}
 	if !g.member.names(varUser) && !g.member.names(varDN) {

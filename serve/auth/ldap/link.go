@@ -109,7 +109,7 @@ func (l *link) parse(raw string) error {
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		return fmt.Errorf("url: it is a scheme, a host and perhaps a port, as in ldaps://ldap.example.com")
+		return errors.New("url: it is a scheme, a host and perhaps a port, as in ldaps://ldap.example.com")
 	}
 	l.secure = u.Scheme == "ldaps"
 	if l.secure && l.startTLS {

@@ -321,11 +321,15 @@ func TestSlapd(t *testing.T) {
 		want   string
 		groups []string
 	}{
-		"memberOf":          {bound, "alice", "alice", []string{"admins", "php"}},
-		"groups of a base":  {with(func(o *Options) { o.GroupBase = base }), "alice", "alice", all},
-		"under a base":      {with(func(o *Options) { o.GroupBase = "ou=groups," + base }), "alice", "alice", []string{"java", "php", "posix"}},
-		"posix":             {with(func(o *Options) { o.GroupBase = base; o.GroupFilter = "(memberUid=${user})" }), "BOB", "bob", []string{"posix"}},
-		"memberOf of some":  {with(func(o *Options) { o.GroupBase = "ou=groups," + base; o.GroupOf = "memberof" }), "alice", "alice", []string{"php"}},
+		"memberOf":         {bound, "alice", "alice", []string{"admins", "php"}},
+		"groups of a base": {with(func(o *Options) { o.GroupBase = base }), "alice", "alice", all},
+		"under a base":     {with(func(o *Options) { o.GroupBase = "ou=groups," + base }), "alice", "alice", []string{"java", "php", "posix"}},
+		"posix":            {with(func(o *Options) { o.GroupBase = base; o.GroupFilter = "(memberUid=${user})" }), "BOB", "bob", []string{"posix"}},
+		"memberOf of some": {with(func(o *Options) {
+			o.GroupBase = "ou=groups," + base
+			o.GroupOf = "memberof"
+			o.GroupFilter = "(memberUid=${user})"
+		}), "alice", "alice", []string{"php", "posix"}},
 		"name of groups":    {with(func(o *Options) { o.GroupBase = base; o.GroupFilter = "(memberUid=${user})"; o.GroupName = "gidNumber" }), "alice", "alice", []string{"1000"}},
 		"any case":          {bound, "ALICE", "alice", []string{"admins", "php"}},
 		"mixed case":        {bound, "bob", "bob", nil},
