@@ -259,7 +259,7 @@ func TestThrottleMemory(t *testing.T) {
 	}
 	for i := range 3 * wrongMost {
 		g.pass(pairEvery)
-		g.try("bob", fmt.Sprint(i), "192.0.2.1", ErrDenied)
+		_, _ = g.try("bob", fmt.Sprint(i), "192.0.2.1", ErrDenied)
 	}
 	if p := g.pair(g.guess("bob", "", "192.0.2.1")); len(p.wrong) != wrongMost {
 		t.Errorf("%d wrong passwords of bob, want %d", len(p.wrong), wrongMost)
