@@ -165,8 +165,11 @@ func (r *robots) Create(ctx context.Context, q RobotRequest) (RobotMade, error) 
 		return RobotMade{}, err
 	}
 	r.source.Add(toSource(one))
-	r.log.LogAttrs(ctx, slog.LevelInfo, "a robot may log in", slog.String("robot", q.Name),
-		slog.String("scopes", strings.Join(q.Scopes, " ")), slog.Time("expires", q.Expires))
+	about := []slog.Attr{slog.String("robot", q.Name), slog.String("scopes", strings.Join(q.Scopes, " "))}
+	if !q.Expires.IsZero() {
+		about = append(about, slog.Time("expires", q.Expires))
+	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, "a robot may log in", about...)
 	return RobotMade{Robot: r.tell(one), Open: r.open != nil && r.open()}, nil
 }
 
