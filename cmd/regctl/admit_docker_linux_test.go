@@ -58,6 +58,9 @@ func admitDocker(d tool) admitClient {
 			},
 		},
 		unauthorized: "unauthorized: |denied: ", wrong: "unauthorized|incorrect username or password", denied: "denied: ",
+		// It knows when a token ends, and gets another one before; what it cannot
+		// mount it sends.
+		expired: "unauthorized", says: map[string]string{"e mount": ""},
 	}
 }
 
@@ -116,5 +119,6 @@ func admitCtr(d tool) admitClient {
 			},
 		},
 		unauthorized: "401 unauthorized|authorization failed", wrong: "401 unauthorized|authorization failed", denied: "403 forbidden",
+		says: map[string]string{"w public pull": ""}, // It logs in only where it must.
 	}
 }

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,12 +10,17 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/client/oci/ocitest"
 	"github.com/regctl/regctl/serve/auth/token"
 )
 
@@ -64,11 +70,28 @@ func startAdmission(tb testing.TB) ruled {
 // seedImage makes alice push an image, and returns its digest.
 func seedImage(tb testing.TB, s *server, repo, tag string, n uint64) oci.Digest {
 	tb.Helper()
-	d, err := speakAsWho(s, admitGood).image(repo, random(n+1000, 5000), tag)
+	archive := layerBytes(tb, fmt.Sprint(repo, n))
+	config := fmt.Sprintf(`{"architecture":%q,"os":"linux","rootfs":{"type":"layers","diff_ids":[%q]}}`, runtime.GOARCH, digest.FromBytes(archive))
+	w, ctx := speakAsWho(s, admitGood), context.Background()
+	put := func(mediaType string, data []byte) oci.Descriptor {
+		up, err := w.Upload(ctx, repo, "", oci.UploadOptions{})
+		if err == nil {
+			_, err = up.Write(data)
+		}
+		if err == nil {
+			_, err = up.Commit(ctx, digest.FromBytes(data))
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return ocitest.Describe(mediaType, string(data))
+	}
+	image := ocitest.NewImage(put(ocispec.MediaTypeImageConfig, []byte(config)), put(ocispec.MediaTypeImageLayer, archive))
+	d, err := w.PutManifest(ctx, repo, oci.Put{Raw: []byte(jsonText(tb, image)), Tags: []string{tag}})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return d
+	return d.Digest
 }
 
 func speakAsWho(s *server, login string) wire {
@@ -131,6 +154,7 @@ func challenge(t *testing.T, a answer) map[string]string {
 // What somebody may be told, besides a status of success.
 const (
 	mustLogIn   = "log in"  // 401 with a challenge, and how to log in.
+	noneMay     = "none"    // The same with a token that is for nobody in particular.
 	mustRefresh = "refresh" // 401, invalid_token.
 	mustWiden   = "widen"   // 401, insufficient_scope.
 	isDenied    = "denied"  // 403.
@@ -204,25 +228,25 @@ var admitRows = []struct {
 	want                      [10]any
 }{
 	{"ping", "GET", "/v2/", "", [10]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
-	{"public manifest", "GET", "/v2/public/app/manifests/one", "repository:public/app:pull", [10]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
-	{"public manifest that is not there", "HEAD", "/v2/public/app/manifests/two", "repository:public/app:pull", [10]any{mustLogIn, 404, 404, 404, isWrong, mustRefresh, mustRefresh, 404, 404, 404}},
-	{"public tags", "GET", "/v2/public/app/tags/list", "repository:public/app:pull", [10]any{mustLogIn, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
-	{"private manifest", "GET", "/v2/private/app/manifests/one", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
-	{"private manifest, HEAD", "HEAD", "/v2/private/app/manifests/one", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
-	{"private blob", "GET", "/v2/private/app/blobs/PRIVATE", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
-	{"private referrers", "GET", "/v2/private/app/referrers/PRIVATE", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
-	{"private details", "GET", "/v2/private/app/_regctl/tags", "repository:private/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
-	{"hidden manifest", "GET", "/v2/secret/app/manifests/one", "repository:secret/app:pull", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"absent manifest", "GET", "/v2/absent/app/manifests/one", "repository:absent/app:pull", [10]any{mustLogIn, mustLogIn, 404, 404, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"a private blob elsewhere", "HEAD", "/v2/public/app/blobs/PRIVATE", "repository:public/app:pull", [10]any{mustLogIn, 404, 404, 404, isWrong, mustRefresh, mustRefresh, 404, 404, 404}},
-	{"push", "POST", "/v2/private/new/blobs/uploads/", "repository:private/new:pull,push", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"push to public", "POST", "/v2/public/app/blobs/uploads/", "repository:public/app:pull,push", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"public manifest", "GET", "/v2/public/app/manifests/one", "repository:public/app:pull", [10]any{200, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
+	{"public manifest that is not there", "HEAD", "/v2/public/app/manifests/two", "repository:public/app:pull", [10]any{404, 404, 404, 404, isWrong, mustRefresh, mustRefresh, 404, 404, 404}},
+	{"public tags", "GET", "/v2/public/app/tags/list", "repository:public/app:pull", [10]any{200, 200, 200, 200, isWrong, mustRefresh, mustRefresh, 200, 200, 200}},
+	{"private manifest", "GET", "/v2/private/app/manifests/one", "repository:private/app:pull", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private manifest, HEAD", "HEAD", "/v2/private/app/manifests/one", "repository:private/app:pull", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private blob", "GET", "/v2/private/app/blobs/PRIVATE", "repository:private/app:pull", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private referrers", "GET", "/v2/private/app/referrers/PRIVATE", "repository:private/app:pull", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"private details", "GET", "/v2/private/app/_regctl/tags", "repository:private/app:pull", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, 200, 200}},
+	{"hidden manifest", "GET", "/v2/secret/app/manifests/one", "repository:secret/app:pull", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"absent manifest", "GET", "/v2/absent/app/manifests/one", "repository:absent/app:pull", [10]any{mustLogIn, noneMay, 404, 404, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"a private blob elsewhere", "HEAD", "/v2/public/app/blobs/PRIVATE", "repository:public/app:pull", [10]any{404, 404, 404, 404, isWrong, mustRefresh, mustRefresh, 404, 404, 404}},
+	{"push", "POST", "/v2/private/new/blobs/uploads/", "repository:private/new:pull,push", [10]any{mustLogIn, noneMay, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"push to public", "POST", "/v2/public/app/blobs/uploads/", "repository:public/app:pull,push", [10]any{mustLogIn, noneMay, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
 	{"mount", "POST", "/v2/public/other/blobs/uploads/?mount=PRIVATE&from=private/app", "repository:public/other:pull,push repository:private/app:pull",
-		[10]any{mustLogIn, mustLogIn, 201, 201, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"delete", "DELETE", "/v2/private/app/manifests/COLUMN", "repository:private/app:delete", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"delete a repository", "DELETE", "/v2/private/COLUMN", "repository:private/COLUMN:delete", [10]any{mustLogIn, mustLogIn, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"catalogue", "GET", "/v2/_catalog", "registry:catalog:*", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
-	{"deletions", "GET", "/v2/_regctl/deletions", "registry:deletions:*", [10]any{mustLogIn, mustLogIn, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+		[10]any{mustLogIn, noneMay, 201, 201, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"delete", "DELETE", "/v2/private/app/manifests/COLUMN", "repository:private/app:delete", [10]any{mustLogIn, noneMay, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"delete a repository", "DELETE", "/v2/private/COLUMN", "repository:private/COLUMN:delete", [10]any{mustLogIn, noneMay, 202, 202, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"catalogue", "GET", "/v2/_catalog", "registry:catalog:*", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
+	{"deletions", "GET", "/v2/_regctl/deletions", "registry:deletions:*", [10]any{mustLogIn, noneMay, 200, 200, isWrong, mustRefresh, mustRefresh, mustWiden, isDenied, isDenied}},
 }
 
 // TestAdmission is the matrix of who may do what, without any client.
@@ -257,7 +281,7 @@ func wantAdmitted(t *testing.T, s *server, method string, a answer, want any, sc
 	t.Helper()
 	if status, ok := want.(int); ok {
 		if a.status != status {
-			t.Errorf("status %d, want %d: %s", a.status, status, a.body)
+			t.Errorf("status %d, want %d: %s", a.status, status, clipped(a.body))
 		}
 		if h := a.header.Values("Www-Authenticate"); len(h) > 0 {
 			t.Errorf("it challenges: %q", h)
@@ -266,12 +290,12 @@ func wantAdmitted(t *testing.T, s *server, method string, a answer, want any, sc
 	}
 	if want == isDenied {
 		if a.status != http.StatusForbidden || method != http.MethodHead && !strings.Contains(string(a.body), `"DENIED"`) {
-			t.Errorf("status %d: %s", a.status, a.body)
+			t.Errorf("status %d: %s", a.status, clipped(a.body))
 		}
 		return
 	}
 	if a.status != http.StatusUnauthorized || method != http.MethodHead && !strings.Contains(string(a.body), `"UNAUTHORIZED"`) {
-		t.Errorf("status %d: %s", a.status, a.body)
+		t.Errorf("status %d: %s", a.status, clipped(a.body))
 		return
 	}
 	got := challenge(t, a)
@@ -281,14 +305,16 @@ func wantAdmitted(t *testing.T, s *server, method string, a answer, want any, sc
 	if !sameScopes(got["scope"], scope) {
 		t.Errorf("the challenge is for %q, want %q", got["scope"], scope)
 	}
-	wantError := map[any]string{mustRefresh: "invalid_token", mustWiden: "insufficient_scope"}[want]
+	wantError := map[any]string{mustRefresh: "invalid_token", mustWiden: "insufficient_scope", noneMay: "insufficient_scope"}[want]
 	if got["error"] != wantError && want != isWrong {
 		t.Errorf("the error of the challenge is %q, want %q", got["error"], wantError)
 	}
-	if want == mustLogIn && method != http.MethodHead && scope != "" && !strings.Contains(string(a.body), "docker login "+s.addr) {
-		t.Errorf("it does not say how to log in: %s", a.body)
+	if (want == mustLogIn || want == noneMay) && method != http.MethodHead && scope != "" && !strings.Contains(string(a.body), "docker login "+s.addr) {
+		t.Errorf("it does not say how to log in: %s", clipped(a.body))
 	}
 }
+
+func clipped(body []byte) []byte { return body[:min(len(body), 300)] }
 
 // sameScopes compares scopes, whatever the order of their actions.
 func sameScopes(a, b string) bool {
