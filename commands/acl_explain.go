@@ -290,8 +290,10 @@ func (e *Env) noteRules(c *config.Config, p *rule.Policy, a *asker) {
 	if a.tag == "" && p.TagMatters(who, a.repo, a.action) {
 		e.say("this depends on the tag: %s:TAG", a.repo)
 	}
-	if !a.addr.IsValid() && slices.ContainsFunc(p.Rules(), func(r rule.Rule) bool { return len(r.From) > 0 }) {
-		e.say("some rules are about addresses: name one with --from")
+	for _, step := range p.Explain(who, a.repo, a.tag, a.action) {
+		if !a.addr.IsValid() && (step.Passed == "this address" || step.Passed == "" && len(p.Rules()[step.Rule-1].From) > 0) {
+			e.say("rule %d is about addresses: name one with --from", step.Rule)
+		}
 	}
 }
 

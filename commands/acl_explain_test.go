@@ -140,8 +140,9 @@ func TestExplainPresets(t *testing.T) {
 		"no config file is named, and so everyone may do everything; name one: --config CONFIG.yml\n")
 }
 
+// TestExplainRobots is alone: a process that another test starts has the lock of
+// the store, too, until it runs its program.
 func TestExplainRobots(t *testing.T) {
-	t.Parallel()
 	file := writeRules(t, "version: 0.1\nstorage: {filesystem: {rootdirectory: DIR/data}}\naccess:\n"+
 		"  - {who: robot:*, what: secret/**, deny: all}\n  - {who: robot:*, what: php/**, may: all}\n  - {who: all, what: all/**, may: pull}\n")
 	env := newTestEnv(nil)

@@ -4,9 +4,9 @@ package rule
 type Step struct {
 	Rule int // From 1.
 
-	// Passed says why the rule did not decide: it is not for "this caller",
-	// "this address", "this action", "this repository" or "this tag". Empty: it
-	// decided.
+	// Passed says why the rule did not decide: it is not about "this caller",
+	// "this action", "this repository", "this tag" or, if all else fits, "this
+	// address". Empty: it decided.
 	Passed string
 }
 
@@ -40,8 +40,6 @@ func (p *Policy) passed(i int, s *Subject, repo, tag string, a Action) string {
 	switch {
 	case total == 0:
 		return "this caller"
-	case len(r.from) > 0 && !within(r.from, s.Addr, r.allow):
-		return "this address"
 	case !r.actions.has(a):
 		return "this action"
 	}
@@ -50,10 +48,12 @@ func (p *Policy) passed(i int, s *Subject, repo, tag string, a Action) string {
 		v := vars{s.Name, f.groups}
 		for j := range f.all {
 			e := &f.all[j]
-			if e.matches(s, &q, &v) {
+			switch {
+			case e.matches(&q, &v) && r.at(s):
 				return ""
-			}
-			if e.what.repo.match(repo, &v) {
+			case e.matches(&q, &v):
+				return "this address"
+			case e.what.repo.match(repo, &v):
 				why = "this tag"
 			}
 		}

@@ -174,14 +174,19 @@ func (n *names) of(name string, all []found) []found {
 	return all
 }
 
+// on says whether e is about an action at all.
+func (e *entry) on(a Action) bool {
+	return e.actions.has(a) && (e.what.tag == nil || actions(taggedActions).has(a))
+}
+
+// at says whether e is about the address of s.
+func (r *parsed) at(s *Subject) bool {
+	return len(r.from) == 0 || within(r.from, s.Addr, r.allow)
+}
+
 // about says whether e is about an action of s, as far as tag and repository
 // are left aside.
-func (e *entry) about(s *Subject, a Action) bool {
-	if !e.actions.has(a) || e.what.tag != nil && !actions(taggedActions).has(a) {
-		return false
-	}
-	return len(e.from) == 0 || within(e.from, s.Addr, e.allow)
-}
+func (e *entry) about(s *Subject, a Action) bool { return e.on(a) && e.at(s) }
 
 // within says whether addr is in one of the networks. An address that is not
 // known is in all that are denied something, and in none that is allowed it.
@@ -198,14 +203,14 @@ func within(networks []netip.Prefix, addr netip.Addr, allow bool) bool {
 	return false
 }
 
-// matches says whether e decides. Without a tag it is about blobs, and
-// manifests by digest: one may push them who may push some tag, and may not
-// delete them who may delete only some.
-func (e *entry) matches(s *Subject, q *question, v *vars) bool {
+// matches says whether e is about what is asked, wherever it comes from.
+// Without a tag that is blobs, and manifests by digest: one may push them who
+// may push some tag, and may not delete them who may delete only some.
+func (e *entry) matches(q *question, v *vars) bool {
 	if !e.head.of(q.head) || !e.tail.of(q.tail) || q.tag != "" && (!e.tagHead.of(q.tagHead) || !e.tagTail.of(q.tagTail)) {
 		return false
 	}
-	if !e.about(s, q.action) {
+	if !e.on(q.action) {
 		return false
 	}
 	if t := e.what.tag; t != nil {
@@ -238,7 +243,7 @@ func (p *Policy) Decide(s Subject, repo, tag string, a Action) Decision {
 				if e.rule >= best {
 					break
 				}
-				if e.matches(&s, &q, &v) {
+				if e.matches(&q, &v) && e.at(&s) {
 					best = e.rule
 					break
 				}
