@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +21,7 @@ import (
 )
 
 const (
-	// connections is how many there are at most.
+	// connections is how many are used at a time; as many more may be idle.
 	connections = 8
 	// idleFor is how long one is kept that nobody uses: what is between forgets
 	// it without telling.
@@ -263,10 +264,21 @@ func (l *link) giveBack(c *conn, search bool) {
 		_ = c.Close()
 		return
 	}
-	c.used, c.fresh = l.now(), false
+	now := l.now()
+	c.used, c.fresh = now, false
+	for _, old := range l.keep(c, search, now) {
+		_ = old.Close()
+	}
+}
+
+// keep makes c idle, and returns those that nobody has used for too long.
+func (l *link) keep(c *conn, search bool, now time.Time) (old []*conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.idle[search] = append(l.idle[search], c)
+	all := append(l.idle[search], c) // The one that was used last is the last.
+	n := max(0, slices.IndexFunc(all, func(c *conn) bool { return now.Sub(c.used) < idleFor }))
+	l.idle[search] = slices.Clone(all[n:])
+	return all[:n]
 }
 
 func (l *link) close() {
