@@ -172,7 +172,7 @@ func TestAgainstNaive(t *testing.T) {
 	t.Parallel()
 	d := dice{rand.New(rand.NewPCG(6, 2026))}
 	allowed := 0
-	for range 1500 {
+	for range 500 {
 		rules := make([]Rule, d.IntN(6))
 		for i := range rules {
 			rules[i] = d.rule()
@@ -185,7 +185,7 @@ func TestAgainstNaive(t *testing.T) {
 			allowed += compareNaive(t, d, p, rules)
 		}
 	}
-	if allowed < 1000 {
+	if allowed < 500 {
 		t.Errorf("%d questions were answered by yes: too few to say anything", allowed)
 	}
 }

@@ -3,6 +3,7 @@ package rule
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Policy is a list of rules, ready to decide. It is safe for concurrent use. A
@@ -36,7 +37,7 @@ func Check(rules []Rule) []Problem {
 // Compile makes a list of rules ready to decide.
 // Errors: all that [Check] finds, with the numbers and places of the rules.
 func Compile(rules []Rule) (*Policy, error) {
-	p := &Policy{rules: rules, reasons: []string{noRule}}
+	p := &Policy{rules: slices.Clone(rules), reasons: []string{noRule}}
 	var all []error
 	for i := range rules {
 		r, errs := parse(&rules[i])
