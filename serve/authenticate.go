@@ -124,7 +124,12 @@ func (h *Handler) refuse(ctx context.Context, w *response, q *request, err error
 
 // challenge makes e a challenge for these rights.
 func (h *Handler) challenge(ctx context.Context, w *response, need []auth.Access, e *oci.Error, code string) error {
-	w.Header().Set("Www-Authenticate", h.o.Auth.Challenge(ctx, need, code))
+	value := h.o.Auth.Challenge(ctx, need, code)
+	if code != "" && e.Message != "" && strings.HasPrefix(value, "Bearer ") {
+		// Docker says this to people, and the answer to a HEAD has no body.
+		value += ",error_description=" + quoted(e.Message)
+	}
+	w.Header().Set("Www-Authenticate", value)
 	e.Code, e.Detail = oci.Unauthorized, detailOf(need)
 	return e
 }
