@@ -152,7 +152,7 @@ func coversWho(a, b string) bool {
 		return b != "anonymous" && b != "everyone"
 	}
 	kind, name, _ := strings.Cut(a, ":")
-	return name == "**" && strings.HasPrefix(b, kind+":")
+	return name != "" && strings.Trim(name, "*") == "" && strings.HasPrefix(b, kind+":")
 }
 
 // coversWhat tells whether every name that b matches is certainly matched by a.
