@@ -93,7 +93,11 @@ func (s *server) do(method, path, body string, headers ...string) answer {
 		s.t.Fatal(err)
 	}
 	for i := 0; i < len(headers); i += 2 {
-		if headers[i] != "" {
+		switch headers[i] {
+		case "":
+		case "Host":
+			r.Host = headers[i+1]
+		default:
 			r.Header.Add(headers[i], headers[i+1])
 		}
 	}

@@ -53,6 +53,7 @@ func (h *Handler) tokenForQuery(ctx context.Context, w *response, q *request) er
 	if h.o.tokens == nil {
 		return errNoTokens
 	}
+	w.Header().Set("Cache-Control", "no-store")
 	query, err := url.ParseQuery(q.URL.RawQuery)
 	if err != nil {
 		return h.tokenRefused(w, &tokenError{codeRequest, "the query cannot be read"})
@@ -70,6 +71,7 @@ func (h *Handler) tokenForForm(ctx context.Context, w *response, q *request) err
 	if h.o.tokens == nil {
 		return errNoTokens
 	}
+	w.Header().Set("Cache-Control", "no-store")
 	form, err := readForm(q)
 	if err != nil {
 		return h.tokenRefused(w, err)
@@ -132,7 +134,6 @@ func (t *tokenRequest) credentials(r *http.Request) error {
 
 // giveToken answers with a token for what the caller may do of what it asks.
 func (h *Handler) giveToken(ctx context.Context, w *response, q *request, t tokenRequest) error {
-	w.Header().Set("Cache-Control", "no-store")
 	q.tried = claimed(t.name, t.password)
 	reply, s, err := h.o.tokens.token(ctx, t)
 	if q.session = s; s != nil {
