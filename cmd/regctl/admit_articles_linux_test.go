@@ -30,7 +30,7 @@ mkdir -p auth; echo secret | regctl htpasswd add auth/htpasswd testuser --passwo
 
 	m.run(t, "docker tag hello-world yourdomain.com:5000/hello")
 	m.fails(t, "docker push yourdomain.com:5000/hello", "docker login yourdomain.com:5000")
-	m.fails(t, "docker login yourdomain.com:5000 -u testuser -p wrong", "401 Unauthorized")
+	m.fails(t, "docker login yourdomain.com:5000 -u testuser -p wrong", "the user or the password is wrong")
 	m.says(t, "echo secret | regctl login yourdomain.com:5000 -u testuser --password-stdin --ca-cert "+words[1]+" 2>&1", "login succeeded; saved in /root/.docker/config.json")
 	m.run(t, "docker push yourdomain.com:5000/hello; docker logout yourdomain.com:5000")
 	m.says(t, "echo secret | docker login yourdomain.com:5000 -u testuser --password-stdin", "Login Succeeded")

@@ -37,7 +37,7 @@ func behindNginx(t *testing.T, m *machine, host string) {
 	m.run(t, "head -c 300000 /dev/urandom >/tmp/one; tar -C /tmp -c one | docker import - "+ref)
 	m.says(t, "curl -s -i https://"+host+"/v2/", " 401", `Bearer realm="https://`+host+`/v2/_token",service="`+host+`"`)
 	m.fails(t, "docker push "+ref, "docker login "+host)
-	m.fails(t, "docker login -u test -p wrong "+host, "401 Unauthorized")
+	m.fails(t, "docker login -u test -p wrong "+host, "the user or the password is wrong")
 	m.run(t, "docker login -u test -p 1234 "+host+"; docker push "+ref+"; docker logout "+host)
 	m.run(t, "docker rmi "+ref+"; docker pull "+ref)
 	m.run(t, "docker tag "+ref+" "+ref+"-again")
