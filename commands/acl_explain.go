@@ -323,7 +323,7 @@ func (a *asker) explain(ctx context.Context, p *rule.Policy) explanation {
 		e.Where, e.Because = r.Where, r.Because
 	}
 	if s.Limit != nil && (d.Rule == 0 || d.Allowed) {
-		e.Reason = a.limited(who, d)
+		e.Reason = a.limited(p, who, d)
 	}
 	for _, step := range p.Explain(who, a.repo, a.tag, a.action) {
 		if step.Passed != "" {
@@ -334,9 +334,12 @@ func (a *asker) explain(ctx context.Context, p *rule.Policy) explanation {
 }
 
 // limited is the reason where the scopes of a robot have a say.
-func (a *asker) limited(who rule.Subject, d rule.Decision) string {
+func (a *asker) limited(p *rule.Policy, who rule.Subject, d rule.Decision) string {
 	limit := a.session.Limit.Decide(who, a.repo, a.tag, a.action)
+	open := p.Decide(rule.Subject{Addr: a.addr}, a.repo, a.tag, a.action)
 	switch {
+	case !limit.Allowed && open.Allowed:
+		return open.Reason + ", without a login even"
 	case !limit.Allowed && d.Allowed:
 		return "no scope of the robot allows it, though this does: " + d.Reason
 	case !limit.Allowed:

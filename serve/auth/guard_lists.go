@@ -50,10 +50,13 @@ func (c *asker) repos(ctx context.Context, r rule.Range, after string, yield fun
 
 // ranges are where the repositories are that c may see.
 func (c *asker) ranges() []rule.Range {
-	if !c.ruled() {
+	switch {
+	case !c.ruled(), c.Limit != nil && c.policy.May(anybody(c.addr), rule.List):
 		return []rule.Range{{}}
+	case c.Limit != nil:
+		return c.Limit.Ranges(c.subject(c.addr), rule.List)
 	}
-	return c.bound(c.policy).Ranges(c.subject(c.addr), rule.List)
+	return c.policy.Ranges(c.subject(c.addr), rule.List)
 }
 
 // before is a string that sorts before from, with no name of a repository

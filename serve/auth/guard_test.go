@@ -253,8 +253,8 @@ func TestGuardAsksBefore(t *testing.T) {
 		"anonymous":                  {&Session{Ruled: true}, policy(t, "all ** all")},
 		"a token for nothing":        {scoped(user("alice")), everything},
 		"a token for something else": {scoped(user("alice"), "repository:apps:pull,push,delete", "repository:ap:*", "registry:app:*", "repository:catalog:*"), everything},
-		"a robot for something else": {&Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: policy(t, "robot:ci other !all")}, Ruled: true}, everything},
-		"a robot for nothing":        {&Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: &rule.Policy{}}, Ruled: true}, everything},
+		"a robot for something else": {&Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: policy(t, "robot:ci other !all")}, Ruled: true}, policy(t, "all ** all")},
+		"a robot for nothing":        {&Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: &rule.Policy{}}, Ruled: true}, policy(t, "all ** all")},
 	} {
 		g := Guard(untouchable(t), NewRules(c.p), GuardOptions{})
 		for _, call := range calls(digest.FromString("x"), emptyIndex) {
@@ -729,6 +729,7 @@ func TestGuardListsWhatMayBeSeen(t *testing.T) {
 		{[]string{"all a list"}, scoped(user("alice"), "registry:catalog:*"), "a"},
 		{nil, &Session{Scoped: true, Scope: scoped(user(""), "registry:catalog:*").Scope}, strings.Join(reg.sorted, " ")},
 		{[]string{"user:bob ** all"}, &Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: policy(t, "robot:ci php/** list")}, Ruled: true}, "php/a php/b"},
+		{[]string{"anonymous java/** list"}, &Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: policy(t, "robot:ci php/** list")}, Ruled: true}, "java/a java/b/c php/a php/b"},
 		{[]string{"all php/a !list", "all ** list"}, &Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: policy(t, "robot:ci php/** list")}, Ruled: true}, "php/b"},
 		{[]string{"all java/*:v* !overwrite", "all php/a list"}, user("alice"), "php/a"},
 	} {
@@ -870,6 +871,8 @@ func TestDecide(t *testing.T) {
 		{"the limit decides if no rule does", ci, []string{"user:alice ** all"}, "pull push overwrite"},
 		{"a rule allows within the limit", ci, []string{"all ** all"}, "pull push overwrite"},
 		{"a rule denies what the limit allows", ci, []string{"robot:ci app !push", "all ** all"}, "pull"},
+		{"what anybody may a robot may", ci, []string{"anonymous ** pull,delete", "all ** all"}, "pull push overwrite delete"},
+		{"but not what a rule denies it", ci, []string{"robot:ci ** !delete", "anonymous ** delete"}, "pull push overwrite"},
 		{"a rule denies overwriting", ci, []string{"everyone app !overwrite"}, "pull push"},
 		{"a token limits", scoped(user("alice"), "repository:app:pull"), []string{"all ** all"}, "pull"},
 		{"a token allows nothing", scoped(user("alice"), "repository:app:*"), []string{"all ** pull"}, "pull"},

@@ -157,8 +157,16 @@ func (s *Session) decide(p *rule.Policy, addr netip.Addr, repo, tag string, a ru
 	if d.Allowed && limit.Allowed {
 		return d
 	}
+	if !limit.Allowed {
+		if open := p.Decide(anybody(addr), repo, tag, a); open.Allowed {
+			return open
+		}
+	}
 	return limit
 }
+
+// anybody is who has not logged in.
+func anybody(addr netip.Addr) rule.Subject { return rule.Subject{Addr: addr} }
 
 // ruled tells whether the rules are asked. They are, if nothing else is.
 func (s *Session) ruled() bool { return s.Ruled || !s.Scoped }
@@ -167,12 +175,12 @@ func (s *Session) subject(addr netip.Addr) rule.Subject {
 	return rule.Subject{Kind: s.Kind, Name: s.Name, Groups: s.Groups, Addr: addr}
 }
 
-// bound is the policy that allows all that s may, and perhaps more.
-func (s *Session) bound(p *rule.Policy) *rule.Policy {
-	if s.Limit != nil {
-		return s.Limit
+// mayAnywhere tells whether s may do a to anything.
+func (s *Session) mayAnywhere(p *rule.Policy, addr netip.Addr, a rule.Action) bool {
+	if s.Limit == nil {
+		return p.May(s.subject(addr), a)
 	}
-	return p
+	return s.Limit.May(s.subject(addr), a) || p.May(anybody(addr), a)
 }
 
 // tagMatters tells whether what s may do to repo depends on the tag.
@@ -196,7 +204,7 @@ func (s *Session) hasRegistry(p *rule.Policy, addr netip.Addr, name string) bool
 	default:
 		return false
 	}
-	return !s.ruled() || s.bound(p).May(s.subject(addr), a)
+	return !s.ruled() || s.mayAnywhere(p, addr, a)
 }
 
 // covers tells whether the token of s, if it has one, is for a in repo.
