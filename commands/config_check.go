@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/regctl/regctl/serve/auth"
 	"github.com/regctl/regctl/serve/cert"
 	"github.com/regctl/regctl/serve/config"
 )
@@ -89,6 +88,12 @@ func (e *Env) checkConfig(name string, raw []byte) []complaint {
 	slices.SortStableFunc(l.all, func(a, b complaint) int { return cmp.Compare(lineOf(a.Where), lineOf(b.Where)) })
 	l.tls()
 	l.auth()
+	l.token()
+	l.ldap()
+	l.audit()
+	for _, p := range c.Lint() {
+		l.add("warning", p.Where, "%s", p.Text)
+	}
 	if !slices.ContainsFunc(faults, func(p config.Problem) bool { return strings.HasPrefix(p.Text, "storage.") }) { // Else it is unknown where it is.
 		l.store()
 	}
@@ -137,24 +142,6 @@ func (l *complaints) tls() {
 		for _, p := range cert.InspectCAs(file, l.env.Now()) {
 			l.of(p.Level.String(), "http.tls.clientcas", "%s", p)
 		}
-	}
-}
-
-func (l *complaints) auth() {
-	h := l.c.Auth.Htpasswd
-	if h == nil || h.Path == "" {
-		return
-	}
-	for _, p := range auth.Inspect(h.Path) {
-		level := "warning"
-		if p.Fatal {
-			level = "error"
-		}
-		l.of(level, "auth.htpasswd.path", "%s: %s", h.Path, p)
-	}
-	others := func(addr string) bool { return !isLoopback(addr) }
-	if l.c.HTTP.TLS.Certificate == "" && l.c.HTTP.Network == "tcp" && slices.ContainsFunc(l.c.HTTP.Addrs, others) {
-		l.of("warning", "auth.htpasswd", "without http.tls passwords cross the network for all to read, unless a proxy in front ends TLS")
 	}
 }
 

@@ -215,7 +215,8 @@ func (p *parser) checkLDAP(l *LDAP, key node) {
 		p.errorf(p.at["auth.ldap.userbase"], "auth.ldap has both userdn and userbase; leave one")
 	}
 	for _, pattern := range []struct{ name, v string }{{"userdn", l.UserDN}, {"userfilter", l.UserFilter}} {
-		if pattern.v != "" && !strings.Contains(pattern.v, "${user}") {
+		found := pattern.name == "userfilter" && l.UserDN != "" // By its name, and held against the filter.
+		if pattern.v != "" && !found && !strings.Contains(pattern.v, "${user}") {
 			p.errorf(p.at["auth.ldap."+pattern.name], "auth.ldap.%s has no ${user} in it: whoever logs in is the same one", pattern.name)
 		}
 	}
@@ -245,7 +246,9 @@ func (p *parser) checkBind(l *LDAP, key node) {
 // fill sets what is not said.
 func (l *LDAP) fill() {
 	if l.UserDN == "" {
+		if l.UserDN == "" {
 		l.UserFilter = or(l.UserFilter, "(uid=${user})")
+	}
 	}
 	l.GroupFilter = or(l.GroupFilter, "(|(member=${dn})(uniqueMember=${dn})(memberUid=${user}))")
 	l.GroupName = or(l.GroupName, "cn")

@@ -108,7 +108,7 @@ type LDAP struct {
 	BindFile     string // A file with the password, read again when it changes.
 	UserDN       string // "uid=${user},ou=people,dc=example,dc=com": no search.
 	UserBase     string
-	UserFilter   string        // Default: (uid=${user}).
+	UserFilter   string        // Default: (uid=${user}), if UserBase is set.
 	UserName     string        // The attribute that is the name. Default: what was typed.
 	GroupBase    string        // Empty: groups are those of GroupOf.
 	GroupFilter  string        // Default: (|(member=${dn})(uniqueMember=${dn})(memberUid=${user})).
