@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -557,25 +558,60 @@ func TestRedirectedRealm(t *testing.T) {
 	s.want("nothing", s.do("GET", "/v2/", "", "Host", "a.b:1"), 401, "WWW-Authenticate", `Bearer realm="http://a.b:1/auth/token",service="s"`)
 }
 
-// BenchmarkManifestGet: what it costs that somebody is asked who they are.
-func BenchmarkManifestGet(b *testing.B) {
-	b.Run("open", func(b *testing.B) {
-		s := newServer(b, nil, Options{})
-		benchmarkGet(b, s.addr, "/v2/app/manifests/v1")
-	})
+// benchmarkAuthorized gets a manifest, by another login each time round.
+func benchmarkAuthorized(b *testing.B, get func(b *testing.B, h http.Handler, authorization string)) {
+	reg := ocitest.NewRegistry()
+	ocitest.Push(b, reg, testContent)
+	b.Run("open", func(b *testing.B) { get(b, NewHandler(reg, Options{}), "") })
 	s := newAsking(b, public(), Options{Host: "http://x"})
+	h := NewHandler(s.reg, Options{Auth: s.ad, tokens: s.ad, Host: "http://x"})
 	token := func(who string) string {
 		a := s.do("GET", "/v2/_token?scope=repository:app:pull", "", sayPassword(who)...)
 		var reply tokenJSON
 		if err := json.Unmarshal([]byte(a.body), &reply); err != nil {
 			b.Fatal(err)
 		}
-		return reply.Token
+		return "Bearer " + reply.Token
 	}
-	for name, header := range map[string]string{
-		"basic": sayPassword("alice:alice's")[1], "token": "Bearer " + token("alice:alice's"), "anonymous token": "Bearer " + token(""),
-	} {
-		b.Run(name, func(b *testing.B) { benchmarkGet(b, s.addr, "/v2/app/manifests/v1", "Authorization: "+header) })
-	}
-	b.Run("anonymous", func(b *testing.B) { benchmarkGet(b, s.addr, "/v2/app/manifests/v1") })
+	alice, nobody := token("alice:alice's"), token("")
+	b.Run("anonymous", func(b *testing.B) { get(b, h, "") })
+	b.Run("anonymous token", func(b *testing.B) { get(b, h, nobody) })
+	b.Run("token", func(b *testing.B) { get(b, h, alice) })
+	b.Run("basic", func(b *testing.B) { get(b, h, sayPassword("alice:alice's")[1]) })
 }
+
+// BenchmarkManifestGet: what it costs that somebody is asked who they are, as
+// part of all that a request costs.
+func BenchmarkManifestGet(b *testing.B) {
+	benchmarkAuthorized(b, func(b *testing.B, h http.Handler, authorization string) {
+		addr := runServer(b, &Server{Handler: h})
+		benchmarkGet(b, addr, "/v2/app/manifests/v1", "Authorization: "+authorization)
+	})
+}
+
+// BenchmarkAdmission: what it costs without the network.
+func BenchmarkAdmission(b *testing.B) {
+	benchmarkAuthorized(b, func(b *testing.B, h http.Handler, authorization string) {
+		r := httptest.NewRequest("GET", "/v2/app/manifests/v1", nil)
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			w := &nowhere{header: http.Header{}}
+			if h.ServeHTTP(w, r); w.status != 200 {
+				b.Fatal(w.status)
+			}
+		}
+	})
+}
+
+// nowhere is where an answer goes that nobody reads.
+type nowhere struct {
+	header http.Header
+	status int
+}
+
+func (n *nowhere) Header() http.Header         { return n.header }
+func (n *nowhere) WriteHeader(status int)      { n.status = status }
+func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }
