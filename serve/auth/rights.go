@@ -161,6 +161,7 @@ func (s *Session) decide(p *rule.Policy, addr netip.Addr, repo, tag string, a ru
 		if open := p.Decide(anybody(addr), repo, tag, a); open.Allowed {
 			return open
 		}
+		limit.Reason = "the scopes of " + s.String() + " do not allow it"
 	}
 	return limit
 }
