@@ -247,8 +247,8 @@ func (p *parser) checkBind(l *LDAP, key node) {
 func (l *LDAP) fill() {
 	if l.UserDN == "" {
 		if l.UserDN == "" {
-		l.UserFilter = or(l.UserFilter, "(uid=${user})")
-	}
+			l.UserFilter = or(l.UserFilter, "(uid=${user})")
+		}
 	}
 	l.GroupFilter = or(l.GroupFilter, "(|(member=${dn})(uniqueMember=${dn})(memberUid=${user}))")
 	l.GroupName = or(l.GroupName, "cn")

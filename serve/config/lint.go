@@ -145,10 +145,10 @@ func actionsOf(r rule.Rule) []string {
 
 // coversWho tells whether everybody who is b certainly is a.
 func coversWho(a, b string) bool {
-	switch {
-	case a == b, a == "everyone":
+	if a == b || a == "everyone" {
 		return true
-	case a == "all":
+	}
+	if a == "all" {
 		return b != "anonymous" && b != "everyone"
 	}
 	kind, name, _ := strings.Cut(a, ":")
