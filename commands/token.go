@@ -39,7 +39,7 @@ func newToken(env *Env) *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return usagef("token has no command %q; it has create, ls and revoke: regctl token create NAME --scope 'REPOSITORY:pull,push'", args[0])
+			return usagef("token has no command %q; it has create, ls, revoke and trust: regctl token create NAME --scope 'REPOSITORY:pull,push'", args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -47,6 +47,7 @@ func newToken(env *Env) *cobra.Command {
 		newTokenCreate(env, runTokenCreate),
 		newTokenLs(env, runTokenLs),
 		newTokenRevoke(env, runTokenRevoke),
+		newTokenTrust(env, runTokenTrust),
 	)
 	return cmd
 }
