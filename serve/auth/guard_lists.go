@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/auth/rule"
@@ -24,9 +26,10 @@ func (g *guard) Repos(ctx context.Context, after string) iter.Seq2[string, error
 			if r.To != "" && after >= r.To {
 				continue
 			}
-			if !c.repos(ctx, r, max(after, before(r.From)), yield) {
+			if !c.repos(ctx, r, max(after, before(r.From)), yield) || r.To == "" {
 				return
 			}
+			after = max(after, before(r.To)) // Ranges may overlap.
 		}
 	}
 }
@@ -48,15 +51,17 @@ func (c *asker) repos(ctx context.Context, r rule.Range, after string, yield fun
 	return true
 }
 
-// ranges are where the repositories are that c may see.
+// ranges are where the repositories are that c may see, by their beginnings.
 func (c *asker) ranges() []rule.Range {
 	switch {
-	case !c.ruled(), c.Limit != nil && c.policy.May(anybody(c.addr), rule.List):
+	case !c.ruled():
 		return []rule.Range{{}}
-	case c.Limit != nil:
-		return c.Limit.Ranges(c.subject(c.addr), rule.List)
+	case c.Limit == nil:
+		return c.policy.Ranges(c.subject(c.addr), rule.List)
 	}
-	return c.policy.Ranges(c.subject(c.addr), rule.List)
+	all := append(c.Limit.Ranges(c.subject(c.addr), rule.List), c.policy.Ranges(anybody(c.addr), rule.List)...)
+	slices.SortStableFunc(all, func(a, b rule.Range) int { return strings.Compare(a.From, b.From) })
+	return all
 }
 
 // before is a string that sorts before from, with no name of a repository

@@ -612,6 +612,11 @@ func TestGuardDeletesNoTagThatStays(t *testing.T) {
 	if err := g.DeleteRepo(t.Context(), "other"); err != nil {
 		t.Error(err)
 	}
+	// What anybody may a robot may, and no more of it by a digest.
+	g = as(guarded(t, reg, "anonymous **:v* !delete", "anonymous ** delete"), &Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: policy(t, "robot:ci x pull")}, Ruled: true})
+	if err := g.DeleteManifest(t.Context(), "app", digests["kept"]); !errors.Is(err, oci.Denied) {
+		t.Errorf("by a robot: %v", err)
+	}
 	for what, err := range map[string]error{
 		"manifest": g.DeleteManifest(t.Context(), "app", digests["none"]), "repository": g.DeleteRepo(t.Context(), "absent"),
 	} {
@@ -794,6 +799,10 @@ func TestGuardListsAsItDecides(t *testing.T) {
 		s := user("a", "g")
 		p := policy(t, rules...)
 		var want []string
+		if random.IntN(2) == 0 {
+			s = &Session{Identity: Identity{Kind: rule.Robot, Name: "a", Limit: policy(t, "robot:a a/** list", "robot:a a-b list", "robot:a ab/* list")}, Ruled: true}
+			p = policy(t, append(rules, "anonymous "+pick("a/**", "b", "**/a", "ab/b")+" list", "robot:a */b !list")...)
+		}
 		for _, name := range all {
 			if s.Decide(t.Context(), p, name, "", rule.List).Allowed {
 				want = append(want, name)

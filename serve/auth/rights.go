@@ -190,7 +190,7 @@ func (s *Session) tagMatters(p *rule.Policy, addr netip.Addr, repo string, a rul
 		return false
 	}
 	who := s.subject(addr)
-	return p.TagMatters(who, repo, a) || s.Limit != nil && s.Limit.TagMatters(who, repo, a)
+	return p.TagMatters(who, repo, a) || s.Limit != nil && (s.Limit.TagMatters(who, repo, a) || p.TagMatters(anybody(addr), repo, a))
 }
 
 // hasRegistry tells whether s has a right of the registry itself, whatever the
