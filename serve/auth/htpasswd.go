@@ -55,6 +55,7 @@ type Htpasswd struct {
 	key     [32]byte                                 // Of the sums of what is remembered. It never leaves the process.
 	summers sync.Pool                                // Of *summer.
 	right   *lru.Cache[[sha256.Size]byte, time.Time] // When a sum was found right.
+	wrong   *lru.Cache[[sha256.Size]byte, time.Time] // Apart, so that guesses displace nobody.
 	flight  singleflight.Group
 	turns   chan struct{}
 	again   chan struct{} // A turn for those who were right before, whoever else waits.
@@ -83,8 +84,10 @@ func OpenHtpasswd(path string, o Options) (*Htpasswd, error) {
 	h := &Htpasswd{now: o.Now, turns: make(chan struct{}, o.Checks), again: make(chan struct{}, 1), check: hash.matches}
 	_, _ = rand.Read(h.key[:]) // Never fails: see crypto/rand.
 	var err error
-	if h.right, err = lru.New[[sha256.Size]byte, time.Time](rememberMost); err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+	for _, remembered := range []**lru.Cache[[sha256.Size]byte, time.Time]{&h.right, &h.wrong} {
+		if *remembered, err = lru.New[[sha256.Size]byte, time.Time](rememberMost); err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
 	}
 	if err := provide(path, o.cost, o.Log); err != nil {
 		return nil, fmt.Errorf("make the htpasswd file: %w", err)
@@ -98,20 +101,24 @@ func OpenHtpasswd(path string, o Options) (*Htpasswd, error) {
 // Verify returns nil if password is that of user. A password that was right is
 // remembered for a minute, unless it is replaced; a user who is taken out of
 // the file is out within a second. To be wrong takes the same time for any name
-// and any password, but for one that no htpasswd can make.
+// and any password, but for one that no htpasswd can make, and for the same one
+// again: what has an old password asks with it all night.
 // Errors: [ErrDenied], [ErrBusy], those of ctx.
 func (h *Htpasswd) Verify(ctx context.Context, user, password string) error {
 	if len(password) > longest {
 		return ErrDenied
 	}
 	users := h.source.users(h.now(), false)
-	if known, ok := users.hashes[user]; ok && h.remembers(h.sum(known, user, password)) {
+	if known, ok := users.hashes[user]; ok && h.remembers(h.right, h.sum(known, user, password)) {
 		return nil
 	}
 	// It is going to take long anyway, so that a look at the file is nothing.
 	users = h.source.users(h.now(), true)
 	known := users.hashes[user] // If there is none: a kind that nothing matches.
 	sum := h.sum(known, user, password)
+	if h.remembers(h.wrong, sum) {
+		return ErrDenied
+	}
 	for {
 		done := h.flight.DoChan(string(sum[:]), func() (any, error) {
 			return nil, h.verify(ctx, users, known, sum, password)
@@ -153,7 +160,7 @@ func (h *Htpasswd) verify(ctx context.Context, users *users, known hash, sum [sh
 	if ctx.Err() != nil {
 		return errAbandoned
 	}
-	if h.remembers(sum) { // Somebody was a moment faster.
+	if h.remembers(h.right, sum) { // Somebody was a moment faster.
 		return nil
 	}
 	if known.kind != "" && h.check(known, password) {
@@ -163,12 +170,13 @@ func (h *Htpasswd) verify(ctx context.Context, users *users, known hash, sum [sh
 	for _, d := range users.decoys(known) {
 		h.check(d, password)
 	}
+	h.wrong.Add(sum, h.now())
 	return ErrDenied
 }
 
-// remembers tells whether a password was found right a while ago.
-func (h *Htpasswd) remembers(sum [sha256.Size]byte) bool {
-	at, ok := h.right.Get(sum)
+// remembers tells whether a password was found right, or wrong, a while ago.
+func (h *Htpasswd) remembers(among *lru.Cache[[sha256.Size]byte, time.Time], sum [sha256.Size]byte) bool {
+	at, ok := among.Get(sum)
 	if !ok {
 		return false
 	}

@@ -137,11 +137,20 @@ func TestRemembersForAMinute(t *testing.T) {
 	w.wants(t, "alice", "secret", nil, 0)
 	w.wants(t, "bob", "secret", nil, 1)
 	w.wants(t, "alice", "wrong", ErrDenied, 1)
-	w.wants(t, "alice", "wrong", ErrDenied, 1) // What is wrong is not remembered.
+	w.wants(t, "alice", "wrong", ErrDenied, 0)
+	w.wants(t, "nobody", "wrong", ErrDenied, 1)
+	w.wants(t, "nobody", "wrong", ErrDenied, 0)
 	w.pass(1)
 	w.wants(t, "alice", "secret", nil, 1)
+	w.replace(t, "alice:"+hashOf(t, "wrong"), "nobody:"+hashOf(t, "wrong"))
+	w.wants(t, "alice", "wrong", nil, 1) // No longer, and no time has passed.
+	w.wants(t, "nobody", "wrong", nil, 1)
+	w.wants(t, "alice", "old", ErrDenied, 1)
+	w.pass(rememberFor)
+	w.wants(t, "alice", "old", ErrDenied, 1)
+	w.wants(t, "alice", "wrong", nil, 1)
 	w.pass(-time.Second) // The clock is set back.
-	w.wants(t, "alice", "secret", nil, 1)
+	w.wants(t, "alice", "wrong", nil, 1)
 }
 
 func TestTakesChangesAtOnce(t *testing.T) {
