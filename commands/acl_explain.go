@@ -317,13 +317,13 @@ func (a *asker) explain(ctx context.Context, p *rule.Policy) explanation {
 		e.Who = "robot:" + s.Name
 	}
 	d := p.Decide(who, a.repo, a.tag, a.action)
+	if s.Limit != nil && (d.Rule == 0 || d.Allowed) {
+		d = a.limited(p, who, d)
+	}
 	e.Rule, e.Reason = d.Rule, d.Reason
 	if d.Rule > 0 {
 		r := p.Rules()[d.Rule-1]
 		e.Where, e.Because = r.Where, r.Because
-	}
-	if s.Limit != nil && (d.Rule == 0 || d.Allowed) {
-		e.Reason = a.limited(p, who, d)
 	}
 	for _, step := range p.Explain(who, a.repo, a.tag, a.action) {
 		if step.Passed != "" {
@@ -333,21 +333,24 @@ func (a *asker) explain(ctx context.Context, p *rule.Policy) explanation {
 	return e
 }
 
-// limited is the reason where the scopes of a robot have a say.
-func (a *asker) limited(p *rule.Policy, who rule.Subject, d rule.Decision) string {
+// limited is decision d of the rules, where the scopes of a robot have a say.
+func (a *asker) limited(p *rule.Policy, who rule.Subject, d rule.Decision) rule.Decision {
 	limit := a.session.Limit.Decide(who, a.repo, a.tag, a.action)
 	open := p.Decide(rule.Subject{Addr: a.addr}, a.repo, a.tag, a.action)
 	switch {
 	case !limit.Allowed && open.Allowed:
-		return open.Reason + ", without a login even"
+		d = open
+		d.Reason += ", without a login even"
 	case !limit.Allowed && d.Allowed:
-		return "no scope of the robot allows it, though this does: " + d.Reason
+		d.Reason = "no scope of the robot allows it, though this does: " + d.Reason
 	case !limit.Allowed:
-		return "no rule is about it, and no scope of the robot allows it"
+		d.Reason = "no rule is about it, and no scope of the robot allows it"
 	case d.Allowed:
-		return fmt.Sprintf("%s, and the scope %s of the robot", d.Reason, a.scopes[limit.Rule-1])
+		d.Reason += fmt.Sprintf(", and the scope %s of the robot", a.scopes[limit.Rule-1])
+	default:
+		d.Reason = fmt.Sprintf("the scope %s of the robot, as no rule is about it", a.scopes[limit.Rule-1])
 	}
-	return fmt.Sprintf("the scope %s of the robot, as no rule is about it", a.scopes[limit.Rule-1])
+	return d
 }
 
 // line is a rule that did not decide, for people.

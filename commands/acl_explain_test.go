@@ -144,7 +144,7 @@ func TestExplainPresets(t *testing.T) {
 // the store, too, until it runs its program.
 func TestExplainRobots(t *testing.T) {
 	file := writeRules(t, "version: 0.1\nstorage: {filesystem: {rootdirectory: DIR/data}}\naccess:\n"+
-		"  - {who: robot:*, what: secret/**, deny: all}\n  - {who: robot:*, what: php/**, may: all}\n  - {who: all, what: all/**, may: pull}\n")
+		"  - {who: robot:*, what: secret/**, deny: all}\n  - {who: robot:*, what: php/**, may: all}\n  - {who: all, what: all/**, may: pull}\n  - {who: anonymous, what: open/**, may: pull}\n")
 	env := newTestEnv(nil)
 	if err := os.MkdirAll(filepath.Join(filepath.Dir(file), "data", "docker", "registry", "v2"), 0o700); err != nil {
 		t.Fatal(err)
@@ -161,6 +161,7 @@ func TestExplainRobots(t *testing.T) {
 		{"robot:ci php/app push", 0, "allowed: rule 2 (config.yml:5), and the scope php/app:pull,push of the robot"},
 		{"robot:ci php/app delete", 4, "denied: no scope of the robot allows it, though this does: rule 2 (config.yml:5)"},
 		{"robot:ci own/x pull", 0, "allowed: the scope own/**:pull of the robot, as no rule is about it"},
+		{"robot:ci open/x pull -o go-template={{.rule}}:{{.reason}}", 0, "4:rule 4 (config.yml:7), without a login even"},
 		{"robot:ci own/x push", 4, "denied: no rule is about it, and no scope of the robot allows it"},
 		{"robot:ci secret/x pull", 4, "denied: rule 1 (config.yml:4)"},
 		{"robot:ci all/x pull", 4, "denied: no scope of the robot allows it, though this does: rule 3 (config.yml:6)"},
