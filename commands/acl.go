@@ -29,7 +29,8 @@ because why, for people: denials and regctl acl explain say it.
 In place of rules there are presets: open, public-pull (everyone pulls, who has
 logged in may do everything) and private (who has logged in may do everything).`
 
-const aclExamples = `  regctl acl explain alice php/app:latest push --config config.yml`
+const aclExamples = `  regctl acl explain alice php/app:latest push --config config.yml
+  regctl acl import auth_config.yml --htpasswd auth/htpasswd >>config.yml`
 
 func newACL(env *Env) *cobra.Command {
 	cmd := &cobra.Command{
@@ -42,12 +43,13 @@ func newACL(env *Env) *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return usagef("acl has no command %q; it has explain: regctl acl explain WHO WHAT ACTION", args[0])
+			return usagef("acl has no command %q; it has explain and import: regctl acl explain WHO WHAT ACTION", args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		newACLExplain(env, runACLExplain),
+		newACLImport(env, runACLImport),
 	)
 	return cmd
 }

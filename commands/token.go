@@ -14,7 +14,8 @@ a name, which is its user name, a secret, which is its password, scopes, which a
 what it may at most, and an end.
 
 What it may is decided by the rules of the server, in which it is robot:NAME; if
-none of them is about it, by its scopes. It never may what its scopes do not say.
+none of them is about it, by its scopes. It may no more than these say, but for what
+anybody may without a login.
 
 `
 

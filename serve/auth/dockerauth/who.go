@@ -94,8 +94,18 @@ func groupsOf(p *string) int {
 // Errors: [*never]; what rules cannot say.
 func repository(name string, groups int) (string, error) {
 	what, err := pattern("", name, groups)
-	if err != nil || strings.HasPrefix(what, "/") && strings.HasSuffix(what, "/") && len(what) > 1 {
-		return what, err
+	if err != nil {
+		return "", err
+	}
+	if strings.HasPrefix(what, "/") && strings.HasSuffix(what, "/") && len(what) > 1 {
+		// All of a name, or what it begins with, needs no regular expression.
+		plain := regexp.MustCompile(`^/([a-z0-9][a-z0-9_/-]*)((\.\*)*)/$`).FindStringSubmatch(what)
+		if plain == nil {
+			return what, nil
+		}
+		if what = plain[1]; plain[2] != "" {
+			what += "**"
+		}
 	}
 	literal := regexp.MustCompile(`\$\{[^}]*\}|\*`).ReplaceAllString(what, "a")
 	if !regexp.MustCompile(`^[a-z0-9._-]+(/[a-z0-9._-]+)*$`).MatchString(literal) {
