@@ -176,7 +176,7 @@ func (im *importer) labelled(e *entry) ([]string, error) {
 	one := len(e.labels) == 1 && (e.account == nil || everything(*e.account) || *e.account == "*")
 	for label, p := range e.labels {
 		known := im.out.LDAP != nil && im.out.LDAP.GroupsOf != "" && im.prefixes[label] == ""
-		if im.elsewhere && !(one && known) {
+		if im.elsewhere && (!one || !known) {
 			im.inexact(e.line, "acl: who of the users of other sources has the label %s is not known here; put them into groups", label)
 		}
 		if one && (len(users) > 0 || im.elsewhere) {
