@@ -33,8 +33,13 @@ const (
 	RobotRevoked = "revoked"
 )
 
-// longestNote is how long the note of a robot may be, in bytes.
-const longestNote = 256
+const (
+	// longestNote is how long the note of a robot may be, in bytes.
+	longestNote = 256
+	// remindBefore is for how long before its end the log tells of a robot that
+	// was there within that time.
+	remindBefore = 7 * 24 * time.Hour
+)
 
 // Robot is a login for a program. Its secret is known to who made it, and to
 // nobody else.
@@ -212,6 +217,25 @@ func (r *robots) Revoke(ctx context.Context, q RobotNames) (RobotNames, error) {
 		r.log.LogAttrs(ctx, slog.LevelInfo, "a robot was revoked", slog.String("robot", name))
 	}
 	return RobotNames{Names: append([]string{}, names...)}, nil
+}
+
+// remind tells the log which robots, that somebody uses, expire soon.
+func (r *robots) remind(ctx context.Context) {
+	if r == nil {
+		return
+	}
+	all, err := r.state.Robots(ctx)
+	if err != nil {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "cannot tell which robots expire soon", slog.Any("error", err))
+		return
+	}
+	now := r.now()
+	for _, one := range all {
+		if left := one.Expires.Sub(now); !one.Expires.IsZero() && !one.Over(now) && left < remindBefore && now.Sub(one.Used) < remindBefore {
+			r.log.LogAttrs(ctx, slog.LevelWarn, "a robot that is in use expires soon; make another one: regctl token create",
+				slog.String("robot", one.Name), slog.Time("expires", one.Expires))
+		}
+	}
 }
 
 // keepRobots opens the robots of the state, if there is one.

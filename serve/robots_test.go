@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -388,4 +389,91 @@ func TestRobotsUnwritten(t *testing.T) {
 	if _, err := r.source.Lookup(t.Context(), "new", ""); !errors.Is(err, auth.ErrUnknown) {
 		t.Errorf("it may log in though it was not written: %v", err)
 	}
+}
+
+// TestRobotsRevokedUnderLoad wants no request answered that began after a robot
+// was revoked, and no other one to fail.
+func TestRobotsRevokedUnderLoad(t *testing.T) {
+	t.Parallel()
+	dir, clock := shortDir(t), &robotClock{at: fixedNow()}
+	s := serveRobots(t, dir, privateRobots, clock, io.Discard)
+	r := robotsIn(t, dir, clock, true)
+	stays := create(t, r, RobotRequest{Name: "stays", Scopes: []string{"**:pull"}})
+	goes := create(t, r, RobotRequest{Name: "goes", Scopes: []string{"**:pull"}})
+	var revoked atomic.Bool
+	var begun, all sync.WaitGroup
+	for login, stay := range map[string]bool{
+		goes: false, s.token(goes, "repository:app:pull"): false, stays: true, s.token(stays, "repository:app:pull"): true,
+	} {
+		begun.Add(1)
+		all.Go(func() {
+			for before, after := 0, 0; after < 20; {
+				was := revoked.Load()
+				status, body := s.ask("GET", "/v2/app/manifests/1", login)
+				if fine := status == 404 && (stay || !was) || status == 401 && !stay; !fine {
+					t.Errorf("%d, revoked: %v, may stay: %v: %s", status, was, stay, body)
+				}
+				if was {
+					after++
+					continue
+				}
+				if before++; before == 20 {
+					begun.Done()
+				}
+			}
+		})
+	}
+	begun.Wait()
+	if _, err := r.Revoke(t.Context(), RobotNames{[]string{"goes"}}); err != nil {
+		t.Error(err)
+	}
+	revoked.Store(true)
+	all.Wait()
+}
+
+// TestRobotsExpireSoon wants the log to tell of a robot that is in use, in the
+// week before its end, and of no other.
+func TestRobotsExpireSoon(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	clock := &robotClock{at: fixedNow()}
+	st, err := state.OpenMemory(t.Context(), clock.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	var log bytes.Buffer
+	r, err := openRobots(t.Context(), st, clock.now, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logins := map[string]string{}
+	for name, expires := range map[string]time.Duration{"soon": 8 * day, "idle": 8 * day, "later": 20 * day, "gone": 2 * day, "out": 8 * day, "ever": 0} {
+		secret, sum := auth.NewRobotSecret()
+		q := RobotRequest{Name: name, Scopes: []string{"**:pull"}, Sum: sum[:]}
+		if logins[name] = secret; expires > 0 {
+			q.Expires = clock.now().Add(expires)
+		}
+		if _, err := r.Create(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(logins, "idle")
+	for name, secret := range logins {
+		if _, err := r.source.Login(t.Context(), name, secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Revoke(t.Context(), RobotNames{[]string{"out"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"robot=gone ", "robot=soon "} {
+		log.Reset()
+		r.remind(t.Context())
+		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
+			t.Errorf("want %s: %s", want, got)
+		}
+		clock.add(2 * day)
+	}
+	(*robots)(nil).remind(t.Context())
 }

@@ -18,7 +18,7 @@ const (
 	beatAhead = 2 * beat
 	// purgeEvery is how often records of deletions go that are older than
 	// recordsKept: a collection is over them mostly, and who asks for more gets
-	// it in the configuration.
+	// it in the configuration. As often the log tells of robots that end soon.
 	purgeEvery  = 24 * time.Hour
 	recordsKept = 30 * 24 * time.Hour
 	// keepWait is how long a run may take to end that was cancelled.
@@ -68,6 +68,7 @@ func (u *upkeeping) beat(ctx context.Context) {
 		}
 		if now := u.clock.now(); now.Sub(purged) >= purgeEvery {
 			purged = now
+			u.keeper.robots.remind(ctx)
 			if err := u.state.Purge(ctx, now.Add(-max(recordsKept, u.keeper.inForce().Undo))); err != nil {
 				u.log.LogAttrs(ctx, slog.LevelWarn, "old records of what was deleted stay", slog.Any("error", err))
 			}

@@ -257,3 +257,21 @@ func BenchmarkRobotsLogin(b *testing.B) {
 		}
 	}
 }
+
+// FuzzRobotScope wants what is a scope to be a limit, and nothing to be a robot
+// without one.
+func FuzzRobotScope(f *testing.F) {
+	for _, s := range []string{"php/**:pull,push", "app:v*:push", "**:all", "/a(b|c):d/:pull", ":", "a:", "${user}/**:list", "a:b:c:d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, scope string) {
+		_, err := ParseRobotScope(scope)
+		limit, failed := RobotLimit([]string{scope})
+		if (err == nil) != (failed == nil) || (failed == nil) != (limit != nil) {
+			t.Errorf("%q: %v, %v, %v", scope, err, failed, limit)
+		}
+		if failed != nil && !errors.Is(failed, ErrScope) {
+			t.Errorf("%q: %v", scope, failed)
+		}
+	})
+}
