@@ -26,6 +26,7 @@ func (c *Config) Lint() []Problem {
 	l.groups()
 	l.unreachable()
 	l.outdone()
+	l.addresses()
 	return l.all
 }
 
