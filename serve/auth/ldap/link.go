@@ -341,7 +341,7 @@ func answered(err error) bool {
 		return false
 	}
 	switch e.ResultCode {
-	case goldap.LDAPResultBusy, goldap.LDAPResultUnavailable, goldap.LDAPResultOther:
+	case goldap.LDAPResultBusy, goldap.LDAPResultUnavailable:
 		return false
 	}
 	return e.ResultCode < goldap.ErrorNetwork
