@@ -151,3 +151,46 @@ func TestServeFlagsOfTLS(t *testing.T) {
 		}
 	}
 }
+
+// TestServeAccess: --access is in force, and what is strange about it is told.
+func TestServeAccess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	users := filepath.Join(dir, "users")
+	if err := os.WriteFile(users, []byte("alice:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, newTestEnv(nil), "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "store"), "--access", "public-pull", "--htpasswd", users)
+	if !strings.HasSuffix(r.greeting[0], " · this machine only, with a login but for pulls") {
+		t.Errorf("greeting %q", r.greeting)
+	}
+	for _, c := range []struct {
+		method, path string
+		status       int
+		challenge    string
+	}{
+		{http.MethodGet, "/v2/", 401, `Bearer realm="` + r.url + `/v2/_token"`},
+		{http.MethodGet, "/v2/app/manifests/v1", 404, ""},
+		{http.MethodPost, "/v2/app/blobs/uploads/", 401, `scope="repository:app:pull,push"`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, r.url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != c.status || !strings.Contains(got, c.challenge) {
+			t.Errorf("%s %s: %s, %q", c.method, c.path, resp.Status, got)
+		}
+	}
+	r.end(t)
+
+	r = start(t, newTestEnv(nil), "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "store"), "--access", "private")
+	r.end(t)
+	if want := "warning: access: there is no auth, and so only robots can log in, see regctl token"; r.greeting[0] != want {
+		t.Errorf("%q, want %q first", r.greeting, want)
+	}
+}

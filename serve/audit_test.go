@@ -248,3 +248,16 @@ func TestReconfigureOpen(t *testing.T) {
 		}
 	}
 }
+
+// TestAuditThrottled: who guesses is recorded, guess by guess.
+func TestAuditThrottled(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, "")
+	for i := range 12 {
+		a.send(t, "GET", "/v2/_token", fmt.Sprintf("alice:wrong1%d", i), "")
+	}
+	got := a.lines(t)
+	if len(got) != 12 || !strings.HasPrefix(got[0], "login denied 401 user:alice ") || !strings.HasPrefix(got[11], "login denied 429 user:alice password/ :@ too many wrong passwords") {
+		t.Errorf("%q", got)
+	}
+}

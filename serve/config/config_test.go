@@ -401,10 +401,13 @@ func FuzzParse(f *testing.F) {
 		"version: 0.1", "storage: {s3: }", "auth: {htpasswd: {}}", "a: &a [*a]", "x: &x {y: *x}", "log: !!binary x", "<<: {a: b}", "? [a]\n: b",
 		"storage: filesystem", "http: {headers: {X: [1, 2]}}", "\x00", "auth: &a\n  token: *a", "x: &x {<<: *x}\nlog: {<<: [*x, *x]}",
 		"storage: {maintenance: {readonly: }}", "storage: &s {maintenance: *s}", "http: {TLS: {}, tls: {}}\nauth: [a]", "notifications: {endpoints: [a, ]}",
+		"access: &a [*a]", "access: [{who: &w [*w], what: [], may: all}]", "access: [{who: 'user:/(.*)/', what: '${user:1}/**:v*', may: all, from: 1.2.3.4}]",
+		"groups: &g {a: *g}\naccess: [{who: 'group:a', what: '/x/:/y/', deny: push}, {who: anonymous, what: 'a/**', may: pull}]", "auth: {ldap: {url: 'ldap://a:b@c'}}",
 	} {
 		f.Add(s, "REGISTRY_STORAGE", "inmemory")
 		f.Add(s, "REGISTRY_HTTP_HEADERS_X", "[a")
 		f.Add(s, "REGISTRY_AUTH_TOKEN", "{}")
+		f.Add(s, "REGISTRY_ACCESS_0_WHO", "all")
 		f.Add(s, "REGISTRY_HEALTH_FILECHECKERS_0_FILE", "/x")
 		f.Add(s, "REGISTRY_NOTIFICATIONS_ENDPOINTS_0", "{name: x, url: 'http://x'}")
 	}
@@ -415,17 +418,22 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%+v, %v", c, err)
 		}
 		if strings.HasPrefix(name, "REGISTRY_AUTH_TOKEN") && !strings.Contains(name, "=") && err == nil && name == strings.ToUpper(name) &&
-			(name == "REGISTRY_AUTH_TOKEN" || strings.HasPrefix(name, "REGISTRY_AUTH_TOKEN_")) {
+			(name == "REGISTRY_AUTH_TOKEN" || strings.HasPrefix(name, "REGISTRY_AUTH_TOKEN_")) && c.Auth.Token == nil {
 			t.Fatalf("%s passed", name)
+		}
+		if err == nil {
+			c.Lint()
 		}
 		const secret = "zq-secret-zq"
 		secured := []string{"REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED=true", "REGISTRY_HTTP_TLS_CERTIFICATE=/c", "REGISTRY_HTTP_TLS_KEY=/k",
 			"REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH_HTPASSWD_REALM=r", "REGISTRY_AUTH_HTPASSWD_PATH=/p",
+			"REGISTRY_ACCESS=private", "REGISTRY_AUTH_LDAP_URL=ldaps://x", "REGISTRY_AUTH_LDAP_USERBASE=dc=x", "REGISTRY_AUTH_LDAP_BINDDN=cn=x", "REGISTRY_AUTH_LDAP_BINDPASSWORD=" + secret,
 			"REGISTRY_HTTP_SECRET=" + secret, "REGISTRY_REDIS_PASSWORD=" + secret, "REGISTRY_PROXY_PASSWORD=" + secret, "REGISTRY_HTTP_HEADERS_AUTHORIZATION=" + secret}
 		if c, _, err = config.Parse("config.yml", []byte(file), secured); err != nil {
 			return
 		}
-		if !c.Storage.ReadOnly || c.HTTP.TLS.Certificate != "/c" || c.HTTP.TLS.Key != "/k" || c.Auth.Htpasswd == nil || c.Auth.Htpasswd.Path != "/p" {
+		if !c.Storage.ReadOnly || c.HTTP.TLS.Certificate != "/c" || c.HTTP.TLS.Key != "/k" || c.Auth.Htpasswd == nil || c.Auth.Htpasswd.Path != "/p" ||
+			c.Auth.LDAP == nil || c.Access.Preset != "private" {
 			t.Fatalf("something is open: %+v", c)
 		}
 		if shown := fmt.Sprint(c.Settings()); strings.Contains(shown, secret) {
