@@ -124,15 +124,15 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err := a.openState(ctx, p); err != nil {
 		return err
 	}
+	if err := a.openAudit(p); err != nil {
+		return err
+	}
 	if err := a.keepRobots(ctx, p); err != nil {
 		return err
 	}
 	backend = a.metrics.storage(backend, driverOf(p), p.Now)
 	reg, err := a.openRegistry(ctx, p, backend)
 	if err != nil {
-		return err
-	}
-	if err := a.openAudit(p); err != nil {
 		return err
 	}
 	admission, err := a.openAdmission(p)

@@ -105,6 +105,7 @@ type robots struct {
 	now    func() time.Time
 	log    *slog.Logger
 	open   func() bool // Whether nobody is asked who they are. May be nil: not known.
+	audit  *auditLog   // May be nil.
 
 	mu sync.Mutex // Held by a change, so that memory and disk agree.
 }
@@ -175,6 +176,7 @@ func (r *robots) Create(ctx context.Context, q RobotRequest) (RobotMade, error) 
 		about = append(about, slog.Time("expires", q.Expires))
 	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "a robot may log in", about...)
+	r.record("create", q.Name, strings.Join(q.Scopes, " "))
 	return RobotMade{Robot: r.tell(one), Open: r.open != nil && r.open()}, nil
 }
 
@@ -215,8 +217,16 @@ func (r *robots) Revoke(ctx context.Context, q RobotNames) (RobotNames, error) {
 	}
 	for _, name := range names {
 		r.log.LogAttrs(ctx, slog.LevelInfo, "a robot was revoked", slog.String("robot", name))
+		r.record("revoke", name, "")
 	}
 	return RobotNames{Names: append([]string{}, names...)}, nil
+}
+
+// record adds to the audit log what became of a robot.
+func (r *robots) record(action, name, scopes string) {
+	if r.audit != nil {
+		r.audit.add(auditRecord{Action: action, Outcome: auditOK, Who: "robot:" + name, Source: auth.SourceRobots, Reason: scopes})
+	}
 }
 
 // remind tells the log which robots, that somebody uses, expire soon.
@@ -246,7 +256,7 @@ func (a *Assembly) keepRobots(ctx context.Context, p Parts) (err error) {
 	if a.robots, err = openRobots(ctx, a.state, p.Now, p.Log); err != nil {
 		return err
 	}
-	a.robots.open = a.live.open
+	a.robots.open, a.robots.audit = a.live.open, a.live.audit
 	return nil
 }
 

@@ -477,3 +477,21 @@ func TestRobotsExpireSoon(t *testing.T) {
 	}
 	(*robots)(nil).remind(t.Context())
 }
+
+// TestRobotsAudited wants the audit log to say when robots came and went.
+func TestRobotsAudited(t *testing.T) {
+	t.Parallel()
+	dir, clock := shortDir(t), &robotClock{at: fixedNow()}
+	name := filepath.Join(dir, "audit.log")
+	serveRobots(t, dir, privateRobots+"\naudit: {path: '"+name+"'}", clock, io.Discard)
+	r := robotsIn(t, dir, clock, true)
+	create(t, r, RobotRequest{Name: "ci", Scopes: []string{"a:pull", "b:push"}})
+	if _, err := r.Revoke(t.Context(), RobotNames{[]string{"ci", "nobody"}}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"time":"2026-11-21T14:02:11Z","action":"create","outcome":"ok","who":"robot:ci","source":"robots","reason":"a:pull b:push"}` + "\n" +
+		`{"time":"2026-11-21T14:02:11Z","action":"revoke","outcome":"ok","who":"robot:ci","source":"robots"}` + "\n"
+	if raw, err := os.ReadFile(name); err != nil || string(raw) != want {
+		t.Errorf("%s, want %s, %v", raw, want, err)
+	}
+}
