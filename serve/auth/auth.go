@@ -1,7 +1,10 @@
-// Package auth says who may: it knows the users of a registry and checks their
-// passwords. Users are kept in htpasswd files, which belong to whoever keeps
-// them: they are read as registry:2 reads them, read again when they change,
-// and edited without touching what else is in them.
+// Package auth says who may. Who somebody is, sources know: htpasswd files,
+// directories, robots; logins are asked of all of them, and guesses wait. What
+// they may, rules say, against which every call of a registry is held.
+//
+// An htpasswd file belongs to whoever keeps it: it is read as registry:2 reads
+// it, read again when it changes, and edited without touching what else is in
+// it.
 package auth
 
 import "errors"

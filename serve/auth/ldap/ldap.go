@@ -86,9 +86,6 @@ func Open(o Options) (*Directory, error) {
 	if d.groups, err = newGroups(o); err != nil {
 		return nil, err
 	}
-	if !link.private() {
-		o.Log.Warn("ldap: passwords travel unencrypted: use ldaps:// or starttls", slog.String("url", link.String()))
-	}
 	return d, nil
 }
 

@@ -138,12 +138,6 @@ func (l *link) String() string {
 	return "ldap://" + l.addr
 }
 
-// private tells whether nobody on the way can read passwords.
-func (l *link) private() bool {
-	ip := net.ParseIP(l.host)
-	return l.secure || l.startTLS || l.network == "unix" || l.host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 // secret is the password of the bind DN.
 func (l *link) secret() (string, error) {
 	if l.passwordFile == "" {

@@ -59,23 +59,23 @@ func TestOpenRefuses(t *testing.T) {
 func TestURLs(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
-		"ldap://ldap.example.com":        "ldap.example.com:389 false false",
-		"ldap://ldap.example.com:1389/":  "ldap.example.com:1389 false false",
-		"LDAPS://ldap.example.com":       "ldap.example.com:636 true true",
-		"ldaps://[2001:db8::1]:1636":     "[2001:db8::1]:1636 true true",
-		"ldap://127.0.0.1":               "127.0.0.1:389 false true",
-		"ldap://localhost":               "localhost:389 false true",
-		"ldapi:///run/slapd/ldapi":       "/run/slapd/ldapi false true",
-		"ldapi://%2Frun%2Fslapd%2Fldapi": "/run/slapd/ldapi false true",
-		"ldapi:///":                      "/var/run/slapd/ldapi false true",
-		"ldapi://":                       "/var/run/slapd/ldapi false true",
+		"ldap://ldap.example.com":        "ldap.example.com:389 false",
+		"ldap://ldap.example.com:1389/":  "ldap.example.com:1389 false",
+		"LDAPS://ldap.example.com":       "ldap.example.com:636 true",
+		"ldaps://[2001:db8::1]:1636":     "[2001:db8::1]:1636 true",
+		"ldap://127.0.0.1":               "127.0.0.1:389 false",
+		"ldap://localhost":               "localhost:389 false",
+		"ldapi:///run/slapd/ldapi":       "/run/slapd/ldapi false",
+		"ldapi://%2Frun%2Fslapd%2Fldapi": "/run/slapd/ldapi false",
+		"ldapi:///":                      "/var/run/slapd/ldapi false",
+		"ldapi://":                       "/var/run/slapd/ldapi false",
 	} {
 		var l link
 		if err := l.parse(raw); err != nil {
 			t.Errorf("%s: %v", raw, err)
 			continue
 		}
-		if got := strings.Join([]string{l.addr, yes(l.secure), yes(l.private())}, " "); got != want {
+		if got := strings.Join([]string{l.addr, yes(l.secure)}, " "); got != want {
 			t.Errorf("%s is %s, want %s", raw, got, want)
 		}
 	}
