@@ -213,16 +213,18 @@ func (h *Htpasswd) sum(known hash, user, password string) (sum [sha256.Size]byte
 // users are those of a file who may log in.
 type users struct {
 	hashes map[string]hash
-	most   map[Kind]int // The highest cost of each kind.
+	names  map[string]bool // Also of those who may not.
+	most   map[Kind]int    // The highest cost of each kind.
 }
 
 // usersOf returns those of f. Who cannot log in is unknown.
 func usersOf(f *File) *users {
-	u := &users{hashes: map[string]hash{}, most: map[Kind]int{}}
+	u := &users{hashes: map[string]hash{}, names: map[string]bool{}, most: map[Kind]int{}}
 	for _, l := range f.lines {
 		if l.what != isUser || l.user == "" {
 			continue
 		}
+		u.names[l.user] = true
 		if l.hash.kind.Refused() != "" {
 			delete(u.hashes, l.user) // The last line counts.
 			continue

@@ -50,9 +50,9 @@ func (f *fake) Lookup(_ context.Context, name, id string) (Identity, error) {
 // takes as many checks as to be wrong.
 func TestLogins(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "alice:"+secret4)
+	w := newWorld(t, "alice:"+secret4, "locked:!", "sha:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=")
 	robots := &fake{name: "robots", users: map[string]any{"ci": "regctl_x", "alice": ErrUnknown}}
-	elsewhere := &fake{name: "ldap", users: map[string]any{"alice": "other", "bob": "bob's", "down": fmt.Errorf("ask: %w", ErrUnavailable), "": "nobody", "robot:ci": "spoof"}}
+	elsewhere := &fake{name: "ldap", users: map[string]any{"alice": "other", "bob": "bob's", "locked": "x", "sha": "x", "down": fmt.Errorf("ask: %w", ErrUnavailable), "": "nobody", "robot:ci": "spoof"}}
 	l := NewLogins([]Source{robots, w.Htpasswd, elsewhere}, LoginOptions{
 		Now: w.Htpasswd.now, Groups: NewGroups(map[string][]string{"php": {"alice", "bob"}}),
 	})
@@ -68,6 +68,8 @@ func TestLogins(t *testing.T) {
 		{"bob", "bob's", "ldap", nil, 0},
 		{"bob", "wrong", "", ErrDenied, 1},
 		{"nobody", "wrong", "", ErrDenied, 1},
+		{"locked", "x", "", ErrDenied, 1},
+		{"sha", "x", "", ErrDenied, 1},
 		{"", "nobody", "", ErrDenied, 1},
 		{"robot:ci", "spoof", "", ErrDenied, 1},
 		{"ci", "regctl_x", "robots", nil, 0},
@@ -83,7 +85,7 @@ func TestLogins(t *testing.T) {
 			t.Errorf("%s with %s: %d checks, want %d", c.name, c.password, n, c.checks)
 		}
 	}
-	if slices.Contains(elsewhere.asked, "alice") || slices.Contains(elsewhere.asked, "robot:ci") {
+	if slices.Contains(elsewhere.asked, "alice") || slices.Contains(elsewhere.asked, "locked") || slices.Contains(elsewhere.asked, "robot:ci") {
 		t.Errorf("the directory is asked about %q", elsewhere.asked)
 	}
 	who, err := l.Login(t.Context(), "bob", "bob's", "")
