@@ -84,10 +84,10 @@ func (k *Keys) readAuthority() (*authority, error) {
 		return nil, err
 	}
 	_, certs, err := parsePEM(raw)
-	if err != nil || len(certs) != 1 || !keys[0].PublicKey.Equal(certs[0].PublicKey) {
+	if err != nil || len(certs) != 1 || !keys[0].PublicKey.Equal(certs[0].cert.PublicKey) {
 		return nil, broken(k.dir, caCertificate, err)
 	}
-	return &authority{certs[0], keys[0]}, nil
+	return &authority{certs[0].cert, keys[0]}, nil
 }
 
 // newAuthority makes a CA, with a key that is there already if it is not nil.
@@ -141,12 +141,18 @@ func (a *authority) newKey(now time.Time) (*key, error) {
 	return newKey(private, leaf)
 }
 
+// newKey returns the key of a certificate. It has no private one once it has
+// retired.
 func newKey(private *ecdsa.PrivateKey, leaf *x509.Certificate) (*key, error) {
-	id, err := thumbprint(&private.PublicKey)
+	public, ok := leaf.PublicKey.(*ecdsa.PublicKey)
+	if !ok || private != nil && !private.PublicKey.Equal(public) {
+		return nil, errors.New("a key and its certificate do not belong together")
+	}
+	id, err := thumbprint(public)
 	if err != nil {
 		return nil, err
 	}
-	return &key{id, private, []*x509.Certificate{leaf}, leaf.NotBefore.Add(backdate + signFor)}, nil
+	return &key{id: id, public: public, private: private, cert: leaf, until: leaf.NotBefore.Add(backdate + signFor)}, nil
 }
 
 // issue signs a certificate.

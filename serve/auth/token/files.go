@@ -9,10 +9,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 )
 
-// keysFile holds the keys, each before its certificate; the first one signs.
-const keysFile = "token.keys"
+const (
+	// keysFile holds the key that signs, its certificate, and the certificates
+	// of keys that have signed lately.
+	keysFile = "token.keys"
+
+	typeCertificate = "CERTIFICATE"
+	headerRetired   = "Retired" // When a key signed for the last time.
+)
 
 // readKeys returns the keys that were kept; sign is nil if there are none.
 func (k *Keys) readKeys() (sign *key, old []*key, err error) {
@@ -27,21 +35,21 @@ func (k *Keys) readKeys() (sign *key, old []*key, err error) {
 		return nil, nil, err
 	}
 	private, certs, err := parsePEM(raw)
-	if err != nil || len(private) == 0 || len(private) != len(certs) {
+	if err != nil || len(private) != 1 || len(certs) == 0 {
 		return nil, nil, broken(k.dir, keysFile, err)
 	}
-	var all []*key
-	for i, p := range private {
-		if !p.PublicKey.Equal(certs[i].PublicKey) {
-			return nil, nil, broken(k.dir, keysFile, errors.New("a key and its certificate do not belong together"))
-		}
-		one, err := newKey(p, certs[i])
-		if err != nil {
-			return nil, nil, err
-		}
-		all = append(all, one)
+	if sign, err = newKey(private[0], certs[0].cert); err != nil {
+		return nil, nil, broken(k.dir, keysFile, err)
 	}
-	return all[0], living(all[1:], k.o.Now()), nil
+	for _, c := range certs[1:] {
+		one, err := newKey(nil, c.cert)
+		if err != nil {
+			return nil, nil, broken(k.dir, keysFile, err)
+		}
+		one.retired = c.retired
+		old = append(old, one)
+	}
+	return sign, living(old, k.o.Now()), nil
 }
 
 // keep writes the keys of r.
@@ -49,10 +57,11 @@ func (k *Keys) keep(r *ring) error {
 	if k.dir == "" {
 		return nil
 	}
-	var raw []byte
-	for _, one := range append([]*key{r.sign}, r.old...) {
-		raw = append(raw, keyPEM(one.private)...)
-		raw = append(raw, certPEM(one.chain[0])...)
+	raw := slices.Concat(keyPEM(r.sign.private), certPEM(r.sign.cert))
+	for _, one := range r.old {
+		raw = append(raw, pem.EncodeToMemory(&pem.Block{
+			Type: typeCertificate, Headers: map[string]string{headerRetired: one.retired.UTC().Format(time.RFC3339)}, Bytes: one.cert.Raw,
+		})...)
 	}
 	return k.write(keysFile, raw)
 }
@@ -96,15 +105,27 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// kept is a certificate as it is kept.
+type kept struct {
+	cert    *x509.Certificate
+	retired time.Time // When its key signed for the last time.
+}
+
 // parsePEM returns what is in a file of ours.
-func parsePEM(raw []byte) (keys []*ecdsa.PrivateKey, certs []*x509.Certificate, err error) {
+func parsePEM(raw []byte) (keys []*ecdsa.PrivateKey, certs []kept, err error) {
 	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
+		if block.Type == typeCertificate {
 			c, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
 				return nil, nil, err
 			}
-			certs = append(certs, c)
+			one := kept{cert: c}
+			if at := block.Headers[headerRetired]; at != "" {
+				if one.retired, err = time.Parse(time.RFC3339, at); err != nil {
+					return nil, nil, err
+				}
+			}
+			certs = append(certs, one)
 			continue
 		}
 		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -129,7 +150,7 @@ func keyPEM(key *ecdsa.PrivateKey) []byte {
 }
 
 func certPEM(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+	return pem.EncodeToMemory(&pem.Block{Type: typeCertificate, Bytes: c.Raw})
 }
 
 // broken says that a file of ours is not as we wrote it.

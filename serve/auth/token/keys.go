@@ -61,12 +61,19 @@ type ring struct {
 	old  []*key // Sign no more, and are taken until the last of their tokens has ended.
 }
 
-// key is one that signs.
+// key is one that signs, or has signed.
 type key struct {
 	id      string // The thumbprint of RFC 7638.
-	private *ecdsa.PrivateKey
-	chain   []*x509.Certificate // Its own first.
-	until   time.Time           // It signs until then.
+	public  *ecdsa.PublicKey
+	private *ecdsa.PrivateKey // Nil once it has retired.
+	cert    *x509.Certificate
+	until   time.Time // It signs until then.
+	retired time.Time // Zero: it signs.
+}
+
+// retire is what stays of a key that signs no more.
+func (k *key) retire(now time.Time) *key {
+	return &key{id: k.id, public: k.public, cert: k.cert, until: k.until, retired: now}
 }
 
 // OpenKeys returns the keys in dir, which are made if there are none; an empty
@@ -140,12 +147,12 @@ func (k *Keys) renew(now time.Time) (*ring, error) {
 		return nil, err
 	}
 	if r != nil {
-		next.old = living(append([]*key{r.sign}, r.old...), now)
+		next.old = living(append([]*key{r.sign.retire(now)}, r.old...), now)
 	}
 	if err := k.keep(next); err != nil {
 		k.o.Log.Error("a new key of tokens cannot be kept", slog.Any("error", err))
 		k.retry = now.Add(tryAgain)
-		if r != nil && now.Before(r.sign.chain[0].NotAfter.Add(-longest)) {
+		if r != nil && now.Before(r.sign.cert.NotAfter.Add(-longest)) {
 			return r, nil
 		}
 	}
@@ -154,11 +161,16 @@ func (k *Keys) renew(now time.Time) (*ring, error) {
 	return next, nil
 }
 
+// lives tells whether there may be a token of k that has not ended.
+func (k *key) lives(now time.Time) bool {
+	return k.retired.IsZero() || now.Before(k.retired.Add(longest+leeway))
+}
+
 // living are those of keys of which there may be a token that has not ended.
 func living(keys []*key, now time.Time) []*key {
 	var still []*key
 	for _, old := range keys {
-		if now.Before(old.chain[0].NotAfter) {
+		if old.lives(now) {
 			still = append(still, old)
 		}
 	}

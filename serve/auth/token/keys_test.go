@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -307,8 +308,11 @@ func TestRenewal(t *testing.T) {
 			t.Error("an old key comes back")
 		}
 		seen[now["kid"].(string)] = true
-		if n := len(k.current.Load().old); n > 3 {
+		if n := len(k.current.Load().old); n != 1 || len(reopened.current.Load().old) != 1 {
 			t.Fatalf("%d old keys are kept", n)
+		}
+		if old := reopened.current.Load().old[0]; old.private != nil || old.retired.IsZero() {
+			t.Error("more than what checks tokens is kept of an old key")
 		}
 	}
 }
@@ -454,7 +458,7 @@ func TestAuthorityEnds(t *testing.T) {
 	old := k.ca.cert
 	clock.pass(authorityLife - keyLife)
 	issueTo(t, k, alice(clock.Now()), true)
-	if k.ca.cert.Equal(old) || clock.Now().Add(keyLife).After(k.current.Load().sign.chain[0].NotAfter) {
+	if k.ca.cert.Equal(old) || clock.Now().Add(keyLife).After(k.current.Load().sign.cert.NotAfter) {
 		t.Error("a CA that ends signs a key that lives longer")
 	}
 }
@@ -509,5 +513,55 @@ func BenchmarkIssue(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		issueTo(b, k, alice(clock.Now()), true)
+	}
+}
+
+// TestOldKeysEnd: who has stolen an old key cannot sign with it, after a day.
+func TestOldKeysEnd(t *testing.T) {
+	t.Parallel()
+	clock, dir := newManual(), t.TempDir()
+	k := openKeys(t, dir, clock)
+	old := k.current.Load().sign
+	clock.pass(signFor)
+	issueTo(t, k, alice(clock.Now()), true)
+	if sign := k.current.Load().sign; sign.id == old.id {
+		t.Fatal("the key has not been renewed")
+	}
+	forged := openKeys(t, "", clock)
+	forged.current.Store(&ring{sign: &key{id: old.id, public: old.public, private: old.private, cert: old.cert, until: clock.Now().Add(time.Hour * 1000)}})
+	clock.pass(longest - time.Minute)
+	last := issueTo(t, forged, alice(clock.Now()), true)
+	if _, err := k.Verify(last); err != nil {
+		t.Errorf("while its tokens may be there: %v", err)
+	}
+	clock.pass(5 * time.Minute)
+	late := issueTo(t, forged, alice(clock.Now()), true)
+	for _, keys := range []*Keys{k, openKeys(t, dir, clock)} {
+		if _, err := keys.Verify(late); !errors.Is(err, ErrInvalid) {
+			t.Errorf("after a day and more: %v", err)
+		}
+	}
+}
+
+// TestLongToken: what a client may ask for, it can use.
+func TestLongToken(t *testing.T) {
+	t.Parallel()
+	clock := newManual()
+	k := openKeys(t, "", clock)
+	c := alice(clock.Now())
+	var scope strings.Builder
+	for i := range mostScopes {
+		scope.WriteString("repository:" + fmt.Sprintf("%s%d", strings.Repeat("x", 70), i) + ":pull,push ")
+	}
+	var err error
+	if c.Access, err = ParseScope(scope.String()); err != nil {
+		t.Fatal(err)
+	}
+	raw := issueTo(t, k, c, true)
+	if got, err := k.Verify(raw); err != nil || len(got.Access) != mostScopes {
+		t.Errorf("%d bytes: %v", len(raw), err)
+	}
+	if k.verified.Len() != 0 {
+		t.Error("it is remembered")
 	}
 }

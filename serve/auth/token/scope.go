@@ -9,21 +9,22 @@ import (
 )
 
 const (
-	// mostScopes is how many rights one token may be asked for. Clients gather
-	// those of all that they have touched.
+	// mostScopes is how many rights one token is for. Clients gather those of
+	// all that they have touched.
 	mostScopes = 256
-	// longestScope is how long a list of scopes may be.
-	longestScope = 64 << 10
+	// longestScope is how much of a list of scopes counts.
+	longestScope = 24 << 10
 )
 
 // ParseScope reads what a token is asked for: scopes with spaces between them,
 // each "TYPE:NAME:ACTION,ACTION" or "TYPE(CLASS):NAME:ACTION". The name may
 // begin with a host and its port, and may be empty of actions. What is asked
-// twice is one right.
+// twice is one right. A token must go into a header: of too many scopes the last
+// ones count, as clients add what they need now.
 // Errors: one that names the scope that is none.
 func ParseScope(list string) ([]auth.Access, error) {
-	if len(list) > longestScope {
-		return nil, fmt.Errorf("the scope is longer than %d bytes", longestScope)
+	if long := len(list) - longestScope; long > 0 {
+		_, list, _ = strings.Cut(list[long-1:], " ")
 	}
 	var all []auth.Access
 	for scope := range strings.FieldsSeq(list) {
@@ -33,10 +34,7 @@ func ParseScope(list string) ([]auth.Access, error) {
 		}
 		i := slices.IndexFunc(all, func(b auth.Access) bool { return b.Type == a.Type && b.Class == a.Class && b.Name == a.Name })
 		if i < 0 {
-			if len(all) == mostScopes {
-				return nil, fmt.Errorf("more than %d scopes are asked for", mostScopes)
-			}
-			all = append(all, a)
+			all = append(all[max(0, len(all)+1-mostScopes):], a)
 			continue
 		}
 		for _, action := range a.Actions {

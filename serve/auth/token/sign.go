@@ -65,7 +65,7 @@ func (k *Keys) Issue(c Claims, ours bool) (string, error) {
 	if ours {
 		p.Who = &who{c.Source, c.SourceID}
 	} else {
-		o = o.WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(ring.sign.chain[0].Raw)})
+		o = o.WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(ring.sign.cert.Raw)})
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: ring.sign.private, KeyID: ring.sign.id}}, o)
 	if err != nil {
@@ -96,20 +96,23 @@ func (k *Keys) Verify(raw string) (Claims, error) {
 	c, ok := k.verified.Get(sum)
 	if !ok {
 		var err error
-		if c, err = k.verify(raw); err != nil {
+		if c, err = k.verify(raw, now); err != nil {
 			return Claims{}, err
 		}
 	}
 	if err := c.check(now); err != nil {
 		return Claims{}, err
 	}
-	if !ok {
+	if now.Add(longest + leeway).Before(c.Expires) { // Issue makes no such token: its key was stolen.
+		return Claims{}, ErrInvalid
+	}
+	if !ok && len(raw) <= rememberUpTo {
 		k.verified.Add(sum, c)
 	}
 	return *c, nil
 }
 
-func (k *Keys) verify(raw string) (*Claims, error) {
+func (k *Keys) verify(raw string, now time.Time) (*Claims, error) {
 	// Nothing of the header chooses but a name among ours: a key in it, or
 	// another algorithm, is what a forger would put there.
 	signed, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.ES256})
@@ -121,7 +124,7 @@ func (k *Keys) verify(raw string) (*Claims, error) {
 		return nil, fmt.Errorf("%w: its header is not one of ours", ErrInvalid)
 	}
 	ring := k.current.Load()
-	i := slices.IndexFunc(ring.old, func(one *key) bool { return one.id == header.KeyID })
+	i := slices.IndexFunc(ring.old, func(one *key) bool { return one.id == header.KeyID && one.lives(now) })
 	by := ring.sign
 	switch {
 	case by.id == header.KeyID:
@@ -130,7 +133,7 @@ func (k *Keys) verify(raw string) (*Claims, error) {
 	default:
 		return nil, fmt.Errorf("%w: its key is none of ours", ErrInvalid)
 	}
-	body, err := signed.Verify(&by.private.PublicKey)
+	body, err := signed.Verify(by.public)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

@@ -45,8 +45,13 @@ const (
 	// signs no more.
 	longest = 24 * time.Hour
 
-	// tooLong is how many bytes no token has.
-	tooLong = 16 << 10
+	// tooLong is how many bytes no token has: it must go into a header, and one
+	// for all that [ParseScope] takes does.
+	tooLong = 60 << 10
+
+	// rememberUpTo is how long a token may be to be remembered. Most have one
+	// right, and less than a KiB.
+	rememberUpTo = 8 << 10
 )
 
 // check holds the times of c against now.
