@@ -32,11 +32,13 @@ type admission struct {
 	logins  logins
 	groups  *auth.Groups
 	rules   *auth.Rules
-	keys    *token.Keys
 	trust   verifier // Nil: tokens are ours.
 	uploads []byte   // The key of the ids of uploads.
 	log     *slog.Logger
 	now     func() time.Time
+
+	// open opens the keys that sign tokens, at the latest when they are needed.
+	open func() (*token.Keys, error)
 
 	terms atomic.Pointer[terms]
 }
@@ -47,6 +49,7 @@ type terms struct {
 	ruled     bool   // The rules are asked about tokens from elsewhere, too.
 	elsewhere *config.TokenAuth
 	tokens    config.TokenService
+	keys      *token.Keys // Nil: tokens are from elsewhere, or there are none.
 }
 
 // admits tells whether anybody is asked who they are.
@@ -89,15 +92,26 @@ func policyOf(c *config.Config) (*rule.Policy, error) {
 // take puts the rules, groups and tokens of c in force. Whoever is let in by
 // what was in force before stays in for a request that has begun, and no
 // longer.
-// Errors: rules that make no sense; all stays as it was.
+// It must not be called concurrently.
+// Errors: rules that make no sense, those of [token.OpenKeys]; all stays as it
+// was.
 func (a *admission) take(c *config.Config) error {
 	policy, err := policyOf(c)
 	if err != nil {
-		return err
+		return &ConfigError{"access", err}
+	}
+	next := termsOf(c)
+	if before := a.terms.Load(); before != nil {
+		next.keys = before.keys
+	}
+	if next.keys == nil && next.basic == "" && next.elsewhere == nil {
+		if next.keys, err = a.open(); err != nil {
+			return err
+		}
 	}
 	a.groups.Set(c.Groups)
 	a.rules.Store(policy)
-	a.terms.Store(termsOf(c))
+	a.terms.Store(next)
 	return nil
 }
 
@@ -116,33 +130,30 @@ func (a *Assembly) openAdmission(p Parts) (*admission, error) {
 	ad := &admission{
 		logins: auth.NewLogins(sources, auth.LoginOptions{Now: p.Now, Log: p.Log, Groups: groups}),
 		groups: groups, rules: auth.NewRules(nil), log: p.Log, now: p.Now,
+		open: func() (*token.Keys, error) { return a.openKeys(p) },
 	}
 	if err := ad.take(p.Config); err != nil {
-		return nil, &ConfigError{"access", err}
+		return nil, err
 	}
 	if p.Config.Auth.Token != nil {
 		if ad.trust, err = openTrust(p); err != nil {
 			return nil, &ConfigError{"auth.token", err}
 		}
 	}
-	if err := a.openKeys(p, ad); err != nil {
+	if ad.uploads, err = a.uploadKey(p); err != nil {
 		return nil, err
 	}
 	return ad, nil
 }
 
-// openKeys opens the keys that are kept beside the store.
-func (a *Assembly) openKeys(p Parts, ad *admission) (err error) {
+// openKeys opens the keys of tokens, which are kept beside the store.
+func (a *Assembly) openKeys(p Parts) (*token.Keys, error) {
 	o := token.Options{Now: p.Now, Log: p.Log}
-	dir := ""
-	if a.locked != nil {
-		dir, o.Give = a.locked.Path(""), a.locked.Give
+	if a.locked == nil {
+		return token.OpenKeys("", o)
 	}
-	if ad.keys, err = token.OpenKeys(dir, o); err != nil {
-		return err
-	}
-	ad.uploads, err = a.uploadKey(p)
-	return err
+	o.Give = a.locked.Give
+	return token.OpenKeys(a.locked.Path(""), o)
 }
 
 // openSources opens all that know users: a name that one of them knows is not

@@ -110,7 +110,7 @@ func (a *admission) bearer(ctx context.Context, t *terms, raw string) (*auth.Ses
 	if t.elsewhere != nil {
 		return a.foreign(t, raw)
 	}
-	c, err := a.keys.Verify(raw)
+	c, err := t.keys.Verify(raw)
 	if err != nil {
 		return nil, badToken(err)
 	}

@@ -115,7 +115,7 @@ func newAsking(tb testing.TB, c *config.Config, o Options) *asking {
 	}
 	p := newPeople()
 	ad := &admission{
-		logins: p, groups: auth.NewGroups(nil), rules: auth.NewRules(nil), keys: keys, uploads: make([]byte, uploadKeyLength),
+		logins: p, groups: auth.NewGroups(nil), rules: auth.NewRules(nil), open: func() (*token.Keys, error) { return keys, nil }, uploads: make([]byte, uploadKeyLength),
 		log: slog.New(slog.DiscardHandler), now: clock.Now,
 	}
 	if err := ad.take(c); err != nil {
@@ -318,11 +318,21 @@ func TestPublicPull(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(c.request, " ")
 		a := s.do(method, path, "", c.as...)
+		if strings.Contains(c.challenge, ",error=") != (a.header.Get("WWW-Authenticate") != withoutText(a)) {
+			t.Errorf("%s: %s: what is wrong is said in %q", c.what, c.request, a.header.Get("WWW-Authenticate"))
+		}
+		a.header.Set("WWW-Authenticate", withoutText(a))
 		s.want(c.what+": "+c.request, a, c.status, "WWW-Authenticate", c.challenge)
 		if a.status == 401 && len(c.as) == 0 && path != "/v2/" && !strings.Contains(a.body, "docker login "+s.addr) {
 			t.Errorf("%s: %s does not say how to log in", c.request, a.body)
 		}
 	}
+}
+
+// withoutText is a challenge without what is for people in it.
+func withoutText(a answer) string {
+	challenge, _, _ := strings.Cut(a.header.Get("WWW-Authenticate"), ",error_description=")
+	return challenge
 }
 
 // TestTokenEnds: by itself, with whom it was given to, and where it was not
@@ -537,7 +547,7 @@ func TestElsewhere(t *testing.T) {
 		s.ad.trust = elsewhere{"alice": {Subject: "alice", Access: pushing}, "nobody": {Access: pushing[:1]}}
 		s.want("nothing", s.do("GET", "/v2/", ""), 401, "WWW-Authenticate", `Bearer realm="https://auth.example.com:5001/auth",service="Docker registry"`)
 		s.want("pull", s.do("GET", "/v2/app/manifests/v1", ""), 401, "WWW-Authenticate", `Bearer realm="https://auth.example.com:5001/auth",service="Docker registry",scope="repository:app:pull"`)
-		s.want("bad", s.do("GET", "/v2/", "", sayToken("x")...), 401, "WWW-Authenticate", `Bearer realm="https://auth.example.com:5001/auth",service="Docker registry",error="invalid_token"`)
+		s.want("bad", s.do("GET", "/v2/", "", sayToken("x")...), 401, "WWW-Authenticate", `Bearer realm="https://auth.example.com:5001/auth",service="Docker registry",error="invalid_token",error_description="the token is not valid"`)
 		s.want("ping", s.do("GET", "/v2/", "", sayToken("nobody")...), 200)
 		s.want("pull", s.do("GET", "/v2/app/manifests/v1", "", sayToken("alice")...), 200)
 		push := s.do("POST", "/v2/app/blobs/uploads/", "", sayToken("alice")...)

@@ -234,7 +234,7 @@ func (a *admission) token(ctx context.Context, r tokenRequest) (reply tokenJSON,
 		Issuer: t.tokens.Issuer, Subject: s.String(), Audience: r.service, IssuedAt: now, Expires: now.Add(t.tokens.Expiration),
 		Access: grant(a.rules.Load(), addr, asked), Source: s.Source, SourceID: s.ID,
 	}
-	raw, err := a.keys.Issue(c, r.service == ours)
+	raw, err := t.keys.Issue(c, r.service == ours)
 	if err != nil {
 		return reply, s, err
 	}
