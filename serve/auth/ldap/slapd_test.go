@@ -289,6 +289,9 @@ func certify(t *testing.T, dir string) {
 
 func open(t *testing.T, o Options) *Directory {
 	t.Helper()
+	if o.Timeout == 0 {
+		o.Timeout = time.Minute // The machine may be busy.
+	}
 	d, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
