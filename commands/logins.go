@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/regctl/regctl/client"
+	"github.com/regctl/regctl/serve/auth"
 )
 
 // logins are those that a command is given, rather than those that are kept.
@@ -32,6 +33,8 @@ func (e *Env) logins(o *remoteOptions) (*logins, error) {
 	switch {
 	case token != "" && (user != "" || password != ""):
 		return nil, usagef("REGCTL_TOKEN is a login, and so are REGCTL_USERNAME and REGCTL_PASSWORD; unset one of them")
+	case auth.IsRobotSecret(token):
+		return nil, usagef("REGCTL_TOKEN is the secret of a robot, which is a password: put it in REGCTL_PASSWORD, and the name of the robot in REGCTL_USERNAME")
 	case token != "":
 		l.plain = &client.Login{RegistryToken: token}
 	case user != "" && password != "":

@@ -29,6 +29,7 @@ func TestLogins(t *testing.T) {
 		{[]string{"REGCTL_USERNAME=u"}, remoteOptions{}, "localhost:5000", nil, exitUsage},
 		{[]string{"REGCTL_PASSWORD=p"}, remoteOptions{}, "localhost:5000", nil, exitUsage},
 		{[]string{"REGCTL_USERNAME=u", "REGCTL_PASSWORD=p", "REGCTL_TOKEN=t"}, remoteOptions{}, "x", nil, exitUsage},
+		{[]string{"REGCTL_TOKEN=regctl_AAAAAAAAAAAAAAAAAAAAAAAAAA"}, remoteOptions{}, "x", nil, exitUsage}, // A robot has a password.
 		{[]string{"REGCTL_AUTH_X=u"}, remoteOptions{}, "x", nil, exitUsage},
 		{nil, remoteOptions{Login: "u"}, "x", nil, exitUsage},
 	} {

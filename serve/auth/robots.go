@@ -63,9 +63,9 @@ func NewRobotSecret() (secret string, sum [sha256.Size]byte) {
 	return secret, sha256.Sum256([]byte(secret))
 }
 
-// isRobotSecret tells whether password looks like one of [NewRobotSecret]: it is
-// no business of another source then.
-func isRobotSecret(password string) bool {
+// IsRobotSecret tells whether a password looks like a secret of
+// [NewRobotSecret]: it is nobody else's then.
+func IsRobotSecret(password string) bool {
 	return strings.HasPrefix(password, secretPrefix) && len(password) == secretLength
 }
 
@@ -199,7 +199,7 @@ func (r *Robots) Name() string { return SourceRobots }
 // Login implements [Source]. A password that is no secret of a robot is for
 // other sources; one that is, is for none.
 func (r *Robots) Login(_ context.Context, name, password string) (Identity, error) {
-	if !isRobotSecret(password) {
+	if !IsRobotSecret(password) {
 		return Identity{}, ErrUnknown
 	}
 	sum := sha256.Sum256([]byte(password))

@@ -23,14 +23,14 @@ func robotNamed(id, name string, scopes ...string) (Robot, string) {
 func TestRobotSecret(t *testing.T) {
 	t.Parallel()
 	secret, _ := NewRobotSecret()
-	if !isRobotSecret(secret) || !strings.HasPrefix(secret, "regctl_") {
+	if !IsRobotSecret(secret) || !strings.HasPrefix(secret, "regctl_") {
 		t.Errorf("%q is no secret", secret)
 	}
 	if again, _ := NewRobotSecret(); again == secret {
 		t.Errorf("%q twice", secret)
 	}
 	for _, other := range []string{"", "regctl_", "secret", "regctl_" + strings.Repeat("x", 25), secret + "x", strings.Repeat("x", len(secret))} {
-		if isRobotSecret(other) {
+		if IsRobotSecret(other) {
 			t.Errorf("%q is a secret", other)
 		}
 	}
