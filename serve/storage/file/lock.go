@@ -98,7 +98,7 @@ func (l *Locked) Unlock() error {
 	var errs []error
 	for _, f := range []*os.File{l.dir, l.file} {
 		if f != nil {
-			errs = append(errs, f.Close())
+			errs = append(errs, unlock(f), f.Close())
 		}
 	}
 	return errors.Join(errs...)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +49,36 @@ func TestLockedDirectory(t *testing.T) {
 	}
 	ok(t, dir.Close())
 	l, err := file.Lock(t.Context(), root, 0, nil)
+	ok(t, err)
+	ok(t, l.Unlock())
+}
+
+// A process that is about to be started has what was open here for a moment.
+func TestUnlockWithACopy(t *testing.T) {
+	root := t.TempDir()
+	l, err := file.Lock(t.Context(), root, 0, nil)
+	ok(t, err)
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("what is open is not to be seen here")
+	}
+	copies := 0
+	for _, e := range open {
+		if name, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || name != root && !strings.HasPrefix(name, root+"/") {
+			continue
+		}
+		fd, err := strconv.Atoi(e.Name())
+		ok(t, err)
+		fd, err = syscall.Dup(fd)
+		ok(t, err)
+		defer syscall.Close(fd)
+		copies++
+	}
+	if copies != 2 {
+		t.Errorf("%d files were open", copies)
+	}
+	ok(t, l.Unlock())
+	l, err = file.Lock(t.Context(), root, 0, nil)
 	ok(t, err)
 	ok(t, l.Unlock())
 }

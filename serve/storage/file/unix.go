@@ -35,3 +35,9 @@ func tryLock(f *os.File) (bool, error) {
 		return false, os.NewSyscallError("flock", err)
 	}
 }
+
+// unlock gives the lock on f back, also for a process that was forked a moment
+// ago and has f open until it executes.
+func unlock(f *os.File) error {
+	return os.NewSyscallError("flock", syscall.Flock(int(f.Fd()), syscall.LOCK_UN))
+}
