@@ -54,7 +54,7 @@ func TestLockedDirectory(t *testing.T) {
 }
 
 // A process that is about to be started has what was open here for a moment.
-func TestUnlockWithACopy(t *testing.T) {
+func TestLockWithACopy(t *testing.T) {
 	root := t.TempDir()
 	l, err := file.Lock(t.Context(), root, 0, nil)
 	ok(t, err)
@@ -74,7 +74,7 @@ func TestUnlockWithACopy(t *testing.T) {
 		defer syscall.Close(fd)
 		copies++
 	}
-	if copies != 2 {
+	if copies < 2 {
 		t.Errorf("%d files were open", copies)
 	}
 	ok(t, l.Unlock())
