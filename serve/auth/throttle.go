@@ -60,6 +60,7 @@ type throttle struct {
 	pairs    *simplelru.LRU[uint64, *pair]    // Accounts with addresses.
 	addrs    *simplelru.LRU[uint64, *bucket]
 	accounts *simplelru.LRU[uint64, *bucket]
+	met      *simplelru.LRU[uint64, struct{}] // Accounts with networks that have tried them.
 	said     time.Time
 }
 
@@ -77,19 +78,22 @@ func newThrottle(now func() time.Time, log *slog.Logger) *throttle {
 	t.pairs, _ = simplelru.NewLRU[uint64, *pair](throttleMost, nil)
 	t.addrs, _ = simplelru.NewLRU[uint64, *bucket](throttleMost, nil)
 	t.accounts, _ = simplelru.NewLRU[uint64, *bucket](throttleMost, nil)
+	t.met, _ = simplelru.NewLRU[uint64, struct{}](throttleMost, nil)
 	return t
 }
 
 // guess is a login that is about to be checked, by its sums.
 type guess struct {
-	login, password, pair, addr, account uint64
-	name, from                           string
+	login, password, pair, addr, account, met uint64
+
+	name, from string
 }
 
 func (t *throttle) guess(name, password, addr string) guess {
-	g := guess{login: t.sum(name, password), name: name, from: network(addr)}
+	g := guess{login: t.sum(name, password), name: name, from: network(addr, household)}
 	account := strings.ToLower(strings.TrimSpace(name)) // Directories take it for the same.
 	g.account, g.addr, g.pair = t.sum(account), t.sum(g.from), t.sum(account, g.from)
+	g.met = t.sum(account, network(addr, customer))
 	g.password = t.sum(password)
 	return g
 }
@@ -147,13 +151,14 @@ func (t *throttle) take(g guess, p *pair, now time.Time) error {
 	wait := max(p.wait(now, pairTries, pairEvery), addr.wait(now, addrTries, addrEvery))
 	// Whoever guesses from many addresses keeps nobody out: neither who comes
 	// with the first password from elsewhere, nor from where one was right.
-	if more := account.wait(now, accountTries, accountEvery); len(p.wrong) > 0 && !p.known {
+	if more := account.wait(now, accountTries, accountEvery); t.met.Contains(g.met) && !p.known {
 		wait = max(wait, more)
 	}
 	if wait > 0 {
 		t.say(g, p, now)
 		return &ThrottledError{After: (wait + time.Second - 1).Truncate(time.Second)}
 	}
+	t.met.Add(g.met, struct{}{})
 	p.used++
 	addr.used++
 	account.used = min(account.used+1, accountTries) // Who passes anyway makes nobody wait longer.
@@ -196,6 +201,7 @@ func (t *throttle) wrongNow(g guess) {
 func (t *throttle) giveBack(g guess) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.met.Remove(g.met)
 	p := t.pair(g)
 	p.wrong = slices.DeleteFunc(p.wrong, func(s uint64) bool { return s == g.password })
 	for _, b := range []*bucket{&p.bucket, get(t.addrs, g.addr, newBucket), get(t.accounts, g.account, newBucket)} {
@@ -246,9 +252,14 @@ func get[V any](in *simplelru.LRU[uint64, V], key uint64, fresh func() V) V {
 	return v
 }
 
-// network is what counts as one address: of IPv6 the first 64 bits, which is
-// what one household gets.
-func network(addr string) string {
+// What of IPv6 is one: networks are given away by these sizes.
+const (
+	household = 64 // That guesses.
+	customer  = 48 // That is new to an account.
+)
+
+// network is what counts as one address: of IPv6 so many bits.
+func network(addr string, bits int) string {
 	ip, err := netip.ParseAddr(addr)
 	if err != nil {
 		p, err := netip.ParseAddrPort(addr)
@@ -261,7 +272,7 @@ func network(addr string) string {
 	if ip.Is4() {
 		return ip.String()
 	}
-	p, err := ip.Prefix(64)
+	p, err := ip.Prefix(bits)
 	if err != nil { // Cannot happen: it is IPv6.
 		return addr
 	}

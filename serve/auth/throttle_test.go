@@ -151,6 +151,13 @@ func TestThrottleAccount(t *testing.T) {
 	if most := accountTries + 200; looked > most || looked < accountTries {
 		t.Errorf("%d guesses are looked at, want %d at most", looked, most)
 	}
+	six := 0
+	for i := range 200 {
+		six += g.guesses(2, "alice", fmt.Sprintf("2001:db8:0:%x::1", i))
+	}
+	if six != 1 {
+		t.Errorf("%d guesses of one customer are looked at, want 1", six)
+	}
 	if wait, _ := g.try("alice", "secret", "192.0.2.9", nil); wait != 0 {
 		t.Errorf("from a new address alice waits %v", wait)
 	}
