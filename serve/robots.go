@@ -118,11 +118,13 @@ func openRobots(ctx context.Context, st *state.State, now func() time.Time, log 
 	}
 	r := &robots{state: st, now: now, log: log}
 	r.source = auth.NewRobots(auth.RobotOptions{Log: log, Now: now, Used: st.RobotUsed})
+	var in []auth.Robot
 	for _, one := range all {
 		if !one.Over(now()) {
-			r.source.Add(toSource(one))
+			in = append(in, toSource(one))
 		}
 	}
+	r.source.Add(in...)
 	return r, nil
 }
 
