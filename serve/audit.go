@@ -16,7 +16,7 @@ import (
 // auditRecord is a line of the audit log: who did what, or was not let.
 type auditRecord struct {
 	Time       time.Time `json:"time"`
-	Action     string    `json:"action"`  // login, pull, push, delete, list or audit; of a robot create or revoke.
+	Action     string    `json:"action"`  // login, pull, push, delete or list; of a robot create or revoke; configure; audit.
 	Outcome    string    `json:"outcome"` // ok, denied or failed.
 	Status     int       `json:"status,omitempty"`
 	Who        string    `json:"who,omitempty"` // As in rules: user:NAME, robot:NAME or anonymous.

@@ -105,6 +105,10 @@ func (a *audited) lines(t *testing.T) (short []string) {
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
+		if r.Action == "configure" {
+			short = append(short, "configure "+r.Reason)
+			continue
+		}
 		if r.Time.IsZero() || r.Address != "127.0.0.1" || r.Agent != "test/1" || r.Request == "" {
 			t.Errorf("something is missing: %s", line)
 		}
@@ -217,6 +221,9 @@ func TestReconfigureAccess(t *testing.T) {
 		t.Error(later)
 	}
 	pushes("bob:secret", 201)
+	if got := strings.Join(a.lines(t), "\n"); strings.Count(got, "configure access changed in the configuration") != 2 || strings.Count(got, "configure access groups changed") != 1 {
+		t.Error(got)
+	}
 	moved := strings.ReplaceAll(fmt.Sprintf(rulesOfAudit, a.dir, ""), "audit.log", "other.log")
 	a.Reconfigure(configured(t, moved))
 	a.lines(t)

@@ -23,6 +23,7 @@ type auditLog struct {
 	log  *slog.Logger
 	now  func() time.Time
 	file atomic.Pointer[auditFile] // Nil: there is none.
+	mu   sync.Mutex                // Held by who writes to a file, as two in turn may have one name.
 }
 
 // set makes c what is in force.
@@ -30,7 +31,7 @@ type auditLog struct {
 func (l *auditLog) set(c config.Audit) error {
 	var f *auditFile
 	if c.Path != "" {
-		f = &auditFile{config: c, log: l.log}
+		f = &auditFile{config: c, log: l.log, mu: &l.mu}
 		if err := f.open(); err != nil {
 			return err
 		}
@@ -52,6 +53,9 @@ func (l *auditLog) wants() (any, pulls bool) {
 
 // add records r as of now.
 func (l *auditLog) add(r auditRecord) {
+	if l == nil {
+		return
+	}
 	f := l.file.Load()
 	if f == nil {
 		return
@@ -68,7 +72,7 @@ type auditFile struct {
 	config config.Audit
 	log    *slog.Logger
 
-	mu     sync.Mutex
+	mu     *sync.Mutex
 	f      *os.File
 	closed bool
 	lost   int  // Records that could not be written, since the last that could.

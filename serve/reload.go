@@ -126,6 +126,9 @@ func (l *live) take(c *config.Config) (later []string) {
 		return later
 	}
 	l.auditTo(c.Audit)
+	if len(admitted) > 0 {
+		l.audit.add(auditRecord{Action: "configure", Outcome: auditOK, Reason: strings.Join(admitted, " ") + " changed in the configuration"})
+	}
 	l.config.Log, l.config.GC, l.config.HTTP.Headers = c.Log, c.GC, c.HTTP.Headers
 	l.config.Storage.Deletes, l.config.Storage.ReadOnly = c.Storage.Deletes, c.Storage.ReadOnly
 	if l.relog != nil {
