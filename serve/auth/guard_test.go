@@ -504,6 +504,35 @@ func TestGuardUploadsBelongToSomebody(t *testing.T) {
 	}
 }
 
+// Nothing that an id is tied to can stand for something else.
+func TestUploadIDs(t *testing.T) {
+	t.Parallel()
+	ids := newUploadIDs([]byte("secret"))
+	const id = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+	alice := Identity{Kind: rule.User, Name: "alice"}
+	sealed := ids.seal(alice, "team/app", id)
+	if got, ok := ids.open(alice, "team/app", sealed); !ok || got != id || len(sealed) > 64 {
+		t.Errorf("%s: got %s, %v", sealed, got, ok)
+	}
+	seen := map[string]bool{sealed: true}
+	for _, c := range []struct {
+		who      Identity
+		repo, id string
+	}{
+		{alice, "team/ap", id}, {alice, "app", id}, {Identity{Kind: rule.User, Name: "alic"}, "eteam/app", id}, {Identity{Kind: rule.User, Name: "aliceteam/"}, "app", id},
+		{Identity{Kind: rule.Robot, Name: "alice"}, "team/app", id}, {Identity{}, "aliceteam/app", id}, {alice, "team/app" + id[:1], id[1:]}, {alice, "team/app", id[1:]},
+	} {
+		_, proof, _ := strings.Cut(ids.seal(c.who, c.repo, c.id), ".")
+		if seen[proof] {
+			t.Errorf("%v has the proof of another", c)
+		}
+		seen[proof] = true
+		if _, ok := ids.open(c.who, c.repo, c.id+sealed[len(id):]); ok {
+			t.Errorf("%v is taken", c)
+		}
+	}
+}
+
 // putIndex pushes what no other seed does.
 func putIndex(ctx context.Context, reg oci.Registry, repo, seed string, p oci.Put) error {
 	p.Raw = []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"seed":"` + seed + `"}}`)

@@ -244,9 +244,6 @@ func actionOf(a rule.Action) string {
 
 // addrOf is the address of the caller of ctx, zero if it is not known.
 func addrOf(ctx context.Context) netip.Addr {
-	addr, err := netip.ParseAddr(oci.CallerFrom(ctx).Addr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Unmap().WithZone("")
+	addr, _ := netip.ParseAddr(oci.CallerFrom(ctx).Addr) // With an error it is zero.
+	return addr
 }
