@@ -495,3 +495,42 @@ func TestRobotsAudited(t *testing.T) {
 		t.Errorf("%s, want %s, %v", raw, want, err)
 	}
 }
+
+// TestRobotsBesideUsers wants robots in beside the users of a file, also where
+// that is all there is; and a robot and a user of one name told apart by their
+// passwords.
+func TestRobotsBesideUsers(t *testing.T) {
+	t.Parallel()
+	for name, access := range map[string]string{
+		"logins only": "", "presets": "\naccess: public-pull", "rules": "\naccess: [{who: 'user:*', what: '**', may: all}]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, clock := shortDir(t), &robotClock{at: fixedNow()}
+			encoded, err := auth.Hash("secret", auth.MinCost)
+			if err != nil {
+				t.Fatal(err)
+			}
+			users := filepath.Join(dir, "htpasswd")
+			if err := os.WriteFile(users, []byte("ci:"+encoded+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := serveRobots(t, dir, "auth: {htpasswd: {realm: r, path: '"+users+"'}}"+access, clock, io.Discard)
+			robot := create(t, robotsIn(t, dir, clock, true), RobotRequest{Name: "ci", Scopes: []string{"mine/*:pull,push"}})
+			user := basicOf("ci", "secret")
+			for _, c := range []struct {
+				method, path, login string
+				want                int
+			}{
+				{"GET", "/v2/", user, 200}, {"GET", "/v2/", robot, 200}, {"GET", "/v2/", basicOf("ci", "other"), 401},
+				{"POST", "/v2/mine/a/blobs/uploads/", user, 202}, {"POST", "/v2/mine/a/blobs/uploads/", robot, 202},
+				{"POST", "/v2/other/blobs/uploads/", user, 202}, {"POST", "/v2/other/blobs/uploads/", robot, 403},
+				{"DELETE", "/v2/mine/a/manifests/1", robot, 403},
+			} {
+				if status, body := s.ask(c.method, c.path, c.login); status != c.want {
+					t.Errorf("%s %s: %d, want %d: %s", c.method, c.path, status, c.want, body)
+				}
+			}
+		})
+	}
+}
