@@ -664,21 +664,24 @@ func TestGuardDeletesNoTagThatComes(t *testing.T) {
 	in := &ocitest.Funcs{Registry: reg}
 	in.OnTags = func(ctx context.Context, repo, after string) iter.Seq2[string, error] {
 		seen = append(seen, "tags")
-		if g.tagsOf(repo).TryRLock() {
+		if tags := g.tagsOf(repo); tags.TryRLock() {
+			tags.RUnlock()
 			t.Error("a tag may come now")
 		}
 		return reg.Tags(ctx, repo, after)
 	}
 	in.OnPutManifest = func(ctx context.Context, repo string, p oci.Put) (oci.Descriptor, error) {
 		seen = append(seen, "put")
-		if g.tagsOf(repo).TryLock() {
+		if tags := g.tagsOf(repo); tags.TryLock() {
+			tags.Unlock()
 			t.Error("a deletion may look at the tags now")
 		}
 		return reg.PutManifest(ctx, repo, p)
 	}
 	deleted := func(repo string) {
 		seen = append(seen, "delete")
-		if g.tagsOf(repo).TryRLock() {
+		if tags := g.tagsOf(repo); tags.TryRLock() {
+			tags.RUnlock()
 			t.Error("a tag may come now")
 		}
 	}
