@@ -22,7 +22,7 @@ regctl serve `+args+` >admit.log 2>&1 </dev/null & echo $! >admit.pid`)
 // articleAAdmit is what its nginx was for, without nginx: everyone pulls, who
 // has logged in pushes, and only they list the catalogue.
 func articleAAdmit(t *testing.T, m *machine) {
-	m.run(t, `docker-compose down; docker ps -aq | xargs -r docker rm -f -v; rm -rf ~/.docker
+	m.run(t, `docker-compose down 2>/dev/null || true; docker ps -aq | xargs -r docker rm -f -v; rm -rf ~/.docker
 mkdir -p auth; echo secret | regctl htpasswd add auth/htpasswd testuser --password-stdin`)
 	said := m.admit(t, "https://yourdomain.com:5000/v2/", "--addr :5000 --data /srv/admit --tls self --tls-name yourdomain.com --access public-pull --htpasswd auth/htpasswd")
 	words := printed(t, said, `^copy (\S+) to (\S+) on each client$`)
@@ -31,7 +31,7 @@ mkdir -p auth; echo secret | regctl htpasswd add auth/htpasswd testuser --passwo
 	m.run(t, "docker tag hello-world yourdomain.com:5000/hello")
 	m.fails(t, "docker push yourdomain.com:5000/hello", "docker login yourdomain.com:5000")
 	m.fails(t, "docker login yourdomain.com:5000 -u testuser -p wrong", "the user or the password is wrong")
-	m.says(t, "echo secret | regctl login yourdomain.com:5000 -u testuser --password-stdin --ca-cert "+words[1]+" 2>&1", "login succeeded; saved in /root/.docker/config.json")
+	m.says(t, "echo secret | regctl login yourdomain.com:5000 -u testuser --password-stdin 2>&1", "login succeeded; saved in ~/.docker/config.json")
 	m.run(t, "docker push yourdomain.com:5000/hello; docker logout yourdomain.com:5000")
 	m.says(t, "echo secret | docker login yourdomain.com:5000 -u testuser --password-stdin", "Login Succeeded")
 	m.run(t, "docker push yourdomain.com:5000/hello; docker logout yourdomain.com:5000; docker rmi yourdomain.com:5000/hello; docker pull yourdomain.com:5000/hello")
@@ -85,12 +85,12 @@ func articleATeams(t *testing.T, m *machine) {
 // articleAOperate is its registry.py, and the collection that stopped the
 // registry, on one that asks for logins.
 func articleAOperate(t *testing.T, m *machine) {
-	m.run(t, `for i in $(seq 12); do docker tag hello-world localhost:5000/tools/app:v$i; done
+	m.run(t, `for i in $(seq 12); do echo $i >one; tar -c one | docker import - localhost:5000/tools/app:v$i; done
 docker logout localhost:5000; echo admin-secret | docker login localhost:5000 -u admin --password-stdin
 docker push --all-tags localhost:5000/tools/app`)
 	m.says(t, "regctl ls -a localhost:5000", "tools/app:v12", "php/app:latest")
 	m.run(t, "regctl prune localhost:5000/tools/app -keep 10")
-	if n := strings.TrimSpace(m.run(t, "regctl ls localhost:5000/tools/app | wc -l")); n == "13" {
+	if n := strings.TrimSpace(m.run(t, "regctl ls localhost:5000/tools/app | wc -l")); n != "11" { // Ten, and latest.
 		t.Errorf("%s tags stay", n)
 	}
 	m.says(t, "regctl gc teams.yml 2>&1", "asked the server")
