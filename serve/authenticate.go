@@ -10,6 +10,7 @@ import (
 	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/auth"
 	"github.com/regctl/regctl/serve/auth/rule"
+	"github.com/regctl/regctl/serve/auth/token"
 )
 
 // Authenticator tells who makes a request.
@@ -96,7 +97,7 @@ func (h *Handler) refuse(ctx context.Context, w *response, q *request, err error
 	if h.o.Auth == nil || !errors.As(err, &challenge) && !errors.As(err, &denied) {
 		return err
 	}
-	if challenge != nil {
+	if q.again = denied != nil || errors.Is(err, token.ErrExpired); challenge != nil {
 		return h.challenge(ctx, w, q.need(), &oci.Error{Message: challenge.Message, Err: err}, challenge.Code)
 	}
 	s := auth.SessionFrom(ctx)

@@ -192,7 +192,7 @@ func (m *Metrics) end(q *request, w *response, start time.Time) {
 	r.sent.Observe(float64(w.bytes))
 	m.in.Add(float64(q.body.n))
 	m.out.Add(float64(w.bytes))
-	if status == http.StatusUnauthorized && q.Header.Get("Authorization") != "" {
+	if status == http.StatusUnauthorized && !q.again && (q.form == formToken || q.Header.Get("Authorization") != "") {
 		m.refused.Inc()
 	}
 }

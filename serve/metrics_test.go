@@ -178,6 +178,24 @@ func TestMetricsCountRefusedLogins(t *testing.T) {
 	wantValues(t, scrape(t, m.Handler(), "/"), "regctl_auth_failures_total", map[string]float64{"": 2})
 }
 
+// TestMetricsCountNoNewTokens: a client that goes and gets another token has
+// refused nobody.
+func TestMetricsCountNoNewTokens(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics()
+	s := newAsking(t, public(), Options{Metrics: m})
+	narrow := s.tokenFor("alice:alice's", "repository:app:pull")
+	s.want("narrow", s.do("POST", "/v2/app/blobs/uploads/", "", sayToken(narrow)...), 401)
+	s.clock.pass(time.Hour)
+	s.want("expired", s.do("GET", "/v2/", "", sayToken(narrow)...), 401)
+	s.want("none", s.do("GET", "/v2/", ""), 401)
+	wantValues(t, scrape(t, m.Handler(), "/"), "regctl_auth_failures_total", map[string]float64{"": 0})
+	s.want("bad", s.do("GET", "/v2/", "", sayToken("x")...), 401)
+	s.want("wrong", s.do("GET", "/v2/_token", "", sayPassword("alice:x")...), 401)
+	s.want("wrong", s.do("POST", "/v2/_token", "username=alice&password=x", "Content-Type", "application/x-www-form-urlencoded"), 401)
+	wantValues(t, scrape(t, m.Handler(), "/"), "regctl_auth_failures_total", map[string]float64{"": 3})
+}
+
 func TestMetricsCountCollections(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1e9, 0)

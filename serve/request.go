@@ -139,6 +139,7 @@ type request struct {
 	site   *site
 	user   string // Who makes it. Empty: nobody was asked.
 	denied string // Why it is denied, for the log.
+	again  bool   // It is answered that another token is needed: no login was refused.
 
 	session *auth.Session // Of who makes it. Nil: nobody was asked.
 	tried   string        // Who asks for a token says to be, for the audit log.

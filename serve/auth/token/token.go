@@ -15,7 +15,7 @@ var (
 	// what it says is wrong.
 	ErrInvalid = errors.New("the token is not valid")
 
-	// ErrExpired says that a token was good once. It is an [ErrInvalid], too.
+	// ErrExpired says that a token was good once.
 	ErrExpired = errors.New("the token has expired")
 )
 
