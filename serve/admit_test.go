@@ -413,6 +413,37 @@ func TestRulesAreOfNow(t *testing.T) {
 	s.want("nobody", s.do("GET", "/v2/app/manifests/v1", ""), 401)
 }
 
+// TestKeysChangeUnderLoad: the key that signs is followed by another one, and
+// nobody notices.
+func TestKeysChangeUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := newAsking(t, public(), Options{})
+	const clients, months, month = 4, 3, 30 * 24 * time.Hour
+	var mu sync.Mutex
+	keys := map[string]bool{} // By the header of a token.
+	for range months {
+		s.clock.pass(month - 5*time.Second)
+		var all sync.WaitGroup
+		for range clients {
+			all.Go(func() {
+				for range 10 {
+					token := s.tokenFor("alice:alice's", "repository:app:pull")
+					header, _, _ := strings.Cut(token, ".")
+					mu.Lock()
+					keys[header] = true
+					mu.Unlock()
+					s.clock.pass(time.Second)
+					s.want("a token that was just given", s.do("GET", "/v2/app/manifests/v1", "", sayToken(token)...), 200)
+				}
+			})
+		}
+		all.Wait()
+	}
+	if len(keys) != months+1 {
+		t.Errorf("%d keys have signed in %d months", len(keys), months)
+	}
+}
+
 // TestMountScopes: a client learns at once all that it needs.
 func TestMountScopes(t *testing.T) {
 	t.Parallel()
