@@ -42,10 +42,15 @@ mkdir -p auth; echo secret | regctl htpasswd add auth/htpasswd testuser --passwo
 	m.says(t, at+"-X POST https://yourdomain.com:5000/v2/hello/blobs/uploads/", "401")
 }
 
+// onMachine is what the config file of a recipe begins with.
+func onMachine(dir string) string {
+	return "version: 0.1\nstorage: {filesystem: {rootdirectory: " + dir + "}, delete: {enabled: true}}\nhttp: {addr: 'localhost:5000'}\n"
+}
+
 // articleATeams is the policy of its docker_auth, as it must read here.
 func articleATeams(t *testing.T, m *machine) {
-	m.write(t, "/root/teams.yml", 0o644, recipe(t, "teams.yml"))
-	m.run(t, `rm -f auth/htpasswd; for u in php java admin; do echo $u-secret | regctl htpasswd add auth/htpasswd $u --password-stdin; done`)
+	m.write(t, "/root/teams.yml", 0o644, onMachine("/srv/teams")+accessRecipe(t, "Teams** that"))
+	m.run(t, `rm -f auth/htpasswd; for u in ann bob admin; do echo $u-secret | regctl htpasswd add auth/htpasswd $u --password-stdin; done`)
 	m.admit(t, "http://localhost:5000/v2/", "teams.yml")
 	as := func(user string) {
 		m.run(t, "docker logout localhost:5000 2>/dev/null; echo "+user+"-secret | docker login localhost:5000 -u "+user+" --password-stdin")
@@ -56,8 +61,8 @@ func articleATeams(t *testing.T, m *machine) {
 	as("admin")
 	m.run(t, "for r in php/app java/app tools/app; do docker push localhost:5000/$r; done")
 	for user, may := range map[string]map[string]string{
-		"php":  {"php/app": "pull", "java/app": "", "tools/app": ""},
-		"java": {"php/app": "", "java/app": "pull push", "tools/app": ""},
+		"ann": {"php/app": "pull", "java/app": "", "tools/app": ""},
+		"bob": {"php/app": "", "java/app": "pull push", "tools/app": ""},
 	} {
 		as(user)
 		for repo, actions := range may {
@@ -71,15 +76,15 @@ func articleATeams(t *testing.T, m *machine) {
 			}
 		}
 	}
-	m.says(t, "curl -s -u java:java-secret localhost:5000/v2/_catalog", `{"repositories":["java/app"]}`)
+	m.says(t, "curl -s -u bob:bob-secret localhost:5000/v2/_catalog", `{"repositories":["java/app"]}`)
 	m.says(t, "curl -s -u admin:admin-secret localhost:5000/v2/_catalog", `{"repositories":["java/app","php/app","tools/app"]}`)
-	m.says(t, "curl -s -o /dev/null -w '%{http_code}' -u php:php-secret localhost:5000/v2/_catalog", "403")
+	m.says(t, "curl -s -o /dev/null -w '%{http_code}' -u ann:ann-secret localhost:5000/v2/_catalog", "403")
 	// Who may look is told the rule, who may not is told nothing.
-	if out := m.run(t, "curl -s -u php:php-secret -X POST localhost:5000/v2/java/app/blobs/uploads/"); strings.Contains(out, "java people") {
+	if out := m.run(t, "curl -s -u ann:ann-secret -X POST localhost:5000/v2/java/app/blobs/uploads/"); strings.Contains(out, "java people") {
 		t.Errorf("it tells of what php may not see: %s", out)
 	}
-	m.says(t, "regctl acl explain php php/app pull --group php --config teams.yml 2>&1", "allowed", "php people pull php images only")
-	m.fails(t, "regctl acl explain php java/app pull --group php --config teams.yml 2>&1", "denied")
+	m.says(t, "regctl acl explain ann php/app pull --config teams.yml 2>&1", "allowed", "php people pull php images only")
+	m.fails(t, "regctl acl explain ann java/app pull --config teams.yml 2>&1", "denied")
 }
 
 // articleAOperate is its registry.py, and the collection that stopped the
@@ -102,7 +107,7 @@ docker push --all-tags localhost:5000/tools/app`)
 
 // articleAStages has test and production in one registry.
 func articleAStages(t *testing.T, m *machine) {
-	m.write(t, "/root/stages.yml", 0o644, recipe(t, "stages.yml"))
+	m.write(t, "/root/stages.yml", 0o644, onMachine("/srv/stages")+accessRecipe(t, "Test and production"))
 	m.run(t, "rm -f auth/htpasswd; echo alice-secret | regctl htpasswd add auth/htpasswd alice --password-stdin")
 	m.admit(t, "http://localhost:5000/v2/", "stages.yml")
 	m.run(t, `docker logout localhost:5000; echo alice-secret | docker login localhost:5000 -u alice --password-stdin
