@@ -22,7 +22,7 @@ import (
 )
 
 // configured is a configuration that listens on a free port.
-func configured(t *testing.T, yaml string) *config.Config {
+func configured(t testing.TB, yaml string) *config.Config {
 	t.Helper()
 	if !strings.Contains(yaml, "version:") {
 		yaml += "\nversion: 0.1"

@@ -65,8 +65,7 @@ var passwordHashes = sync.OnceValue(func() []byte {
 	return b.Bytes()
 })
 
-// advised is a whole registry with logins and rules, which holds one image in
-// each of some repositories.
+// advised is a whole registry with logins and rules.
 type advised struct {
 	*server
 	a    *Assembly
@@ -92,10 +91,28 @@ func (l *logLines) String() string {
 	return l.b.String()
 }
 
+// advise returns a registry with logins and rules, which holds one image in each
+// of some repositories.
+func advise(t testing.TB, yaml string) *advised {
+	t.Helper()
+	s := adviseEmpty(t, yaml)
+	content := ocitest.Content{}
+	for _, repo := range []string{"open/app", "bob/app", "team/app", "secret/app"} {
+		content[repo] = ocitest.Repo{
+			Blobs:     ocitest.Blobs{"blob@" + repo: "bytes of " + repo, "free@" + repo: "free bytes of " + repo},
+			Manifests: ocitest.Manifests{"image@" + repo: {Layers: "blob@" + repo}, "signature@" + repo: {Subject: "image@" + repo, ArtifactType: "application/x.sig"}},
+			Tags:      ocitest.Tags{"latest": "image@" + repo, "v1": "image@" + repo},
+		}
+	}
+	content["secret/app"].Blobs["blob@secret/app"] = secretLayer
+	s.digests = ocitest.Push(t, s.reg, content)
+	return s
+}
+
 // secretLayer is in secret/app only.
 const secretLayer = "what nobody else may see"
 
-func advise(t *testing.T, yaml string) *advised {
+func adviseEmpty(t testing.TB, yaml string) *advised {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "htpasswd")
 	if err := os.WriteFile(path, passwordHashes(), 0o600); err != nil {
@@ -119,16 +136,6 @@ func advise(t *testing.T, yaml string) *advised {
 	})
 	addr := a.Addrs()[0].String()
 	s := &server{t: t, url: "http://" + addr, addr: addr, reg: a.store}
-	content := ocitest.Content{}
-	for _, repo := range []string{"open/app", "bob/app", "team/app", "secret/app"} {
-		content[repo] = ocitest.Repo{
-			Blobs:     ocitest.Blobs{"blob@" + repo: "bytes of " + repo, "free@" + repo: "free bytes of " + repo},
-			Manifests: ocitest.Manifests{"image@" + repo: {Layers: "blob@" + repo}, "signature@" + repo: {Subject: "image@" + repo, ArtifactType: "application/x.sig"}},
-			Tags:      ocitest.Tags{"latest": "image@" + repo, "v1": "image@" + repo},
-		}
-	}
-	content["secret/app"].Blobs["blob@secret/app"] = secretLayer
-	s.digests = ocitest.Push(t, s.reg, content)
 	return &advised{s, a, yaml, log}
 }
 
