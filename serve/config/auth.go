@@ -141,6 +141,7 @@ func (c *Config) ldap() *LDAP {
 // checkAuth wants all of each kind of login. There may be several, but none is
 // not one of them.
 func (p *parser) checkAuth(c *Config, root node) {
+	p.checkNoAccess(root)
 	_, auth := get(root, "auth")
 	if auth == nil {
 		p.checkNoAuth(root)
@@ -275,6 +276,34 @@ func (p *parser) checkNoAuth(root node) {
 		key, section := root.Content[i], follow(root.Content[i+1])
 		if _, known := schema[key.Value]; !known && hasLogins(section, 0) {
 			p.errorf(key, "%s: unknown key, with logins in it, and there is no auth; did you mean auth?", key.Value)
+		}
+	}
+}
+
+// checkNoAccess refuses rules under another name than access: of other servers,
+// or misspelled, and nobody would be kept from anything.
+func (p *parser) checkNoAccess(root node) {
+	if key, _ := get(root, "access"); key != nil {
+		return
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, section := root.Content[i], follow(root.Content[i+1])
+		if _, known := schema[key.Value]; known || section.Kind != yaml.SequenceNode {
+			continue
+		}
+		for _, entry := range section.Content {
+			entry = follow(entry)
+			if entry.Kind != yaml.MappingNode {
+				continue
+			}
+			if who, _ := get(entry, "who"); who != nil {
+				p.errorf(key, "%s: unknown key, with rules in it, and there is no access; did you mean access?", key.Value)
+				break
+			}
+			if match, _ := get(entry, "match"); match != nil {
+				p.errorf(key, "%s: unknown key, with rules of docker_auth in it; make rules of them: regctl acl import FILE", key.Value)
+				break
+			}
 		}
 	}
 }

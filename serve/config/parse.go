@@ -51,10 +51,7 @@ func (p *parser) document(file []byte) node {
 	documents := yaml.NewDecoder(bytes.NewReader(file))
 	if err := documents.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		text := strings.TrimPrefix(err.Error(), "yaml: ")
-		if strings.Contains(text, "cannot start any token") && strings.Contains(string(file), ": @") {
-			text += `; a value that begins with @ needs quotes: "@daily"`
-		}
-		p.errors = append(p.errors, Problem{p.name, text})
+		p.errors = append(p.errors, Problem{p.name, text + unquoted(text, string(file))})
 		return empty
 	}
 	if documents.Decode(&next) == nil && len(next.Content) > 0 && !nothing(next.Content[0]) {
@@ -74,6 +71,23 @@ func (p *parser) document(file []byte) node {
 	p.merge(root, map[node]bool{})
 	p.wantSections(root)
 	return root
+}
+
+// unquoted is a hint at values that YAML takes for something else, if they are
+// what it complains about.
+func unquoted(complaint, file string) string {
+	has := func(list ...string) bool {
+		return slices.ContainsFunc(list, func(s string) bool { return strings.Contains(file, s) })
+	}
+	switch {
+	case strings.Contains(complaint, "cannot start any token") && has(": @"):
+		return `; a value that begins with @ needs quotes: "@daily"`
+	case (strings.Contains(complaint, "alphabetic or numeric character") || strings.Contains(complaint, "unknown anchor")) && has(": *", "[*", ", *", "- *"):
+		return `; a value that begins with * needs quotes: "**"`
+	case strings.Contains(complaint, "expected ',' or '}'") && has(" ${", "[${"):
+		return `; between braces ${user} needs quotes: "${user}/**"`
+	}
+	return ""
 }
 
 // wantSections refuses a file of which no section is known: it is that of

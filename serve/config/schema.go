@@ -90,6 +90,10 @@ func (f field) secures() bool {
 // indentation. Passing over it would leave open what is to be closed.
 func meantToRestrict(key string, fields section) bool {
 	key = strings.ToLower(key)
+	switch key {
+	case "accesscontrol", "acl", "acls", "authz": // As others call it.
+		return true
+	}
 	for name, f := range fields {
 		if f.secures() && distance(key, name) <= 1 {
 			return true
