@@ -122,7 +122,7 @@ docker tag hello-world yourdomain.com:5000/hello-world`)
 docker push yourdomain.com:5000/hello-world; docker pull yourdomain.com:5000/hello-world`)
 	}},
 	{"S25 S37 S38 S51 S57", "nginx with limit_except", articleANginx},
-	{"S5 S7 S9 S11 S12 S17 S18", "config.yml and compose", articleAConfig},
+	{"S5 S7 S9 S11 S12 S17 S18 S43 S45 S46", "config.yml and compose", articleAConfig},
 	{"S10", "deletes and garbage-collect", articleACollect},
 	{"S36 S40 S61", "everyone pulls, who has logged in pushes", articleAAdmit},
 	{"S48 S99", "teams", articleATeams},
@@ -176,11 +176,7 @@ func articleAConfig(t *testing.T, m *machine) {
 	m.write(t, "/root/docker-compose.yml", 0o644, recipe(t, "a-docker-compose.yml"))
 	config := recipe(t, "a-config.yml")
 	m.write(t, "/root/registry_config.yml", 0o644, config)
-	// Its token server is another image. Without tokens regctl does not start
-	// open, it says why in one line.
-	out := m.fails(t, "docker-compose run -T --rm registry 2>&1", "auth.token")
-	oldRecipe(t, "`auth.token`")
-	wantOneLine(t, out, "auth.token")
+	articleAToken(t, m, config)
 	from, to := strings.Index(config, "auth:\n"), strings.Index(config, "http:\n")
 	m.write(t, "/root/registry_config.yml", 0o644, config[:from]+config[to:])
 	m.run(t, "docker-compose up -d registry")
