@@ -95,7 +95,7 @@ func (l *logLines) String() string {
 // of some repositories.
 func advise(t testing.TB, yaml string) *advised {
 	t.Helper()
-	s := adviseEmpty(t, yaml)
+	s := adviseEmpty(t, t.TempDir(), yaml)
 	content := ocitest.Content{}
 	for _, repo := range []string{"open/app", "bob/app", "team/app", "secret/app"} {
 		content[repo] = ocitest.Repo{
@@ -112,7 +112,8 @@ func advise(t testing.TB, yaml string) *advised {
 // secretLayer is in secret/app only.
 const secretLayer = "what nobody else may see"
 
-func adviseEmpty(t testing.TB, yaml string) *advised {
+// adviseEmpty returns one that is empty. Without a directory it is in memory.
+func adviseEmpty(t testing.TB, dir, yaml string) *advised {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "htpasswd")
 	if err := os.WriteFile(path, passwordHashes(), 0o600); err != nil {
@@ -121,7 +122,7 @@ func adviseEmpty(t testing.TB, yaml string) *advised {
 	yaml += fmt.Sprintf("\nauth: {htpasswd: {realm: test, path: %q}}", path)
 	log := &logLines{}
 	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	a, err := Assemble(t.Context(), Parts{Config: configured(t, yaml), Dir: t.TempDir(), Log: logger, Access: logger})
+	a, err := Assemble(t.Context(), Parts{Config: configured(t, yaml), Dir: dir, Log: logger, Access: logger})
 	if err != nil {
 		t.Fatal(err)
 	}

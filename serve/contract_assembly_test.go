@@ -50,8 +50,8 @@ func TestContractOfAssemblyWithRules(t *testing.T) {
 	lacking.NoAnyMount = "nobody may have what was not named"
 	lacking.Others = map[string]string{"foreign layers may be missing": "the section validation wants their URLs"}
 	ocitest.Run(t, func(t testing.TB) oci.Registry {
-		s := adviseEmpty(t, `
-storage: {delete: {enabled: true}, filesystem: {sync: false}}
+		s := adviseEmpty(t, "", `
+storage: {delete: {enabled: true}}
 validation: {manifests: {indexes: {platforms: none}}}`+advisedRules)
 		return remote{"http://alice:" + passwordOf("alice") + "@" + s.addr}
 	}, lacking)
