@@ -216,6 +216,8 @@ func TestLint(t *testing.T) {
 		"from elsewhere":       {rules("{who: all, what: '**', from: 10.0.0.0/8, may: pull}", "{who: user:eve, what: 'secret/**', deny: [pull]}") + "\nhttp: {trustedproxies: [10.0.0.1]}", ""},
 		"from no proxy":        {rules("{who: all, what: '**', from: 10.0.0.0/8, may: pull}") + "\nhttp: {trustedproxies: []}", ""},
 		"from anywhere":        {rules("{who: all, what: '**', may: pull}", "{who: all, what: '**', from: 10.0.0.0/8, may: push}"), "config.yml:4: access: rule 2 goes by addresses, but whoever has a private one can say in X-Forwarded-For that it is another"},
+		"some tags of it":      {rules("{who: all, what: 'a:v*', deny: push}", "{who: all, what: 'a:v*', may: push}"), ""},
+		"every user":           {rules("{who: 'user:*', what: 'a/**', may: push}", "{who: [user:x, user:y], what: ['a/b:c', 'a/**'], deny: [overwrite]}"), "config.yml:4: access: rule 2 never decides anything: rule 1 (config.yml:3) has decided before"},
 		"anonymous is not all": {rules("{who: anonymous, what: 'pub/**', may: [pull, list]}", "{who: user:x, what: '**', may: all}"), "config.yml:3: access: rule 1: who has not logged in may pull, list pub/**, and who has may not; write everyone in place of anonymous"},
 		"all as well":          {rules("{who: anonymous, what: 'pub/**', may: pull}", "{who: all, what: '**', may: all}"), ""},
 		"immutable tags":       {rules("{who: everyone, what: '**:v*', deny: [overwrite, delete], because: releases never change}", "{who: anonymous, what: '**', may: pull}", "{who: all, what: '**', may: all}"), ""},

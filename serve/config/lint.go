@@ -111,9 +111,11 @@ func (l *lint) covered(rules []rule.Rule, j int, by *[]int) bool {
 		for _, what := range rules[j].What {
 			for _, action := range actionsOf(rules[j]) {
 				i := slices.IndexFunc(rules[:j], func(r rule.Rule) bool {
+					// To deny tags is not to deny what has none: a rule after that may still decide about blobs.
+					tagless := len(r.Deny) > 0 && len(rules[j].May) > 0
 					return (len(r.From) == 0 || slices.Equal(r.From, rules[j].From)) && slices.Contains(actionsOf(r), action) &&
 						slices.ContainsFunc(r.Who, func(w string) bool { return coversWho(w, who) }) &&
-						slices.ContainsFunc(r.What, func(w string) bool { return coversWhat(w, what) })
+						slices.ContainsFunc(r.What, func(w string) bool { return coversWhat(w, what) && !(tagless && ofTag(w)) })
 				})
 				if i < 0 {
 					return false
@@ -155,6 +157,9 @@ func coversWho(a, b string) bool {
 	kind, name, _ := strings.Cut(a, ":")
 	return name != "" && strings.Trim(name, "*") == "" && strings.HasPrefix(b, kind+":")
 }
+
+// ofTag tells whether a pattern is about tags, or may be.
+func ofTag(what string) bool { return strings.Contains(strings.ReplaceAll(what, "${user:", ""), ":") }
 
 // coversWhat tells whether every name that b matches is certainly matched by a.
 func coversWhat(a, b string) bool {
