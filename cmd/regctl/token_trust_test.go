@@ -165,3 +165,42 @@ func trustOfClients(t *testing.T, other *server) {
 	ours.env = []string{"HOME=" + t.TempDir()}
 	ours.refused(t, "", "ls", other.addr+"/private/app")
 }
+
+// TestDockerAuth lets docker_auth give out the tokens; it is for by hand. Its
+// keys are named for registry:2, or for registry 3.
+func TestDockerAuth(t *testing.T) {
+	t.Parallel()
+	bin := byHand(t, "docker_auth")
+	ours, err := regctl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, forRegistry3 := range []bool{false, true} {
+		dir, addr := t.TempDir(), freeAddr(t)
+		run := tool{path: ours, env: []string{"HOME=" + dir}}
+		run.run(t, "cert", "make", "127.0.0.1", "--dir", dir)
+		key := filepath.Join(dir, "server")
+		config := filepath.Join(dir, "auth_config.yml")
+		write(t, config, fmt.Appendf(nil, `server: {addr: %q}
+token: {issuer: "Acme auth server", expiration: 900, certificate: %q, key: %q, disable_legacy_key_id: %v}
+users:
+  "": {}
+  alice: {password: "$2y$05$WuwBasGDAgr.QCbGIjKJaep4dhxeai9gNZdmBnQXqpKly57oNutya"} # 123
+acl:
+  - {match: {account: ""}, actions: [pull]}
+  - {match: {account: alice}, actions: ["*"]}
+`, addr, key+".crt", key+".key", forRegistry3))
+		start(t, exec.Command(bin, config), addr)
+		s := startRegctlTrusting(t, fmt.Sprintf("auth: {token: {realm: \"http://%s/auth\", service: \"Docker registry\", issuer: \"Acme auth server\", rootcertbundle: %q}}\n", addr, key+".crt"))
+		layoutDir, _ := layout(t, s.addr)
+		push := []string{"copy", "--dest-tls-verify=false", "oci:" + layoutDir + ":x", "docker://" + s.addr + "/app:one"}
+		alice, nobody := newTool(t, "skopeo"), newTool(t, "skopeo")
+		nobody.refused(t, "", push...)
+		alice.refused(t, "", "login", "--tls-verify=false", "-u", "alice", "-p", "wrong", s.addr)
+		alice.run(t, "login", "--tls-verify=false", "-u", "alice", "-p", "123", s.addr)
+		alice.run(t, push...)
+		alice.run(t, "copy", "--dest-tls-verify=false", "--src-tls-verify=false", "docker://"+s.addr+"/app:one", "docker://"+s.addr+"/other:one")
+		nobody.run(t, "copy", "--src-tls-verify=false", "docker://"+s.addr+"/app:one", "oci:"+t.TempDir()+":x")
+		s.end(t)
+	}
+}
