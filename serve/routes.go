@@ -168,5 +168,8 @@ func ControlRoutes() []Route {
 		{"GET", "/events", ofRegctl, look},
 		{"POST", "/events/test", ofRegctl, run},
 		{"POST", "/events/retry", ofRegctl, run},
+		{"POST", "/tokens/create", ofRegctl, run},
+		{"POST", "/tokens/list", ofRegctl, run},
+		{"POST", "/tokens/revoke", ofRegctl, run},
 	}
 }
