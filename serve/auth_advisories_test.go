@@ -3,6 +3,7 @@
 package serve
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -858,6 +860,30 @@ func TestAdvisoryForwardedAddresses(t *testing.T) {
 		}
 		if a := s.as("", "GET", "/v2/bob/app/manifests/latest", "", "X-Forwarded-For", "203.0.113.9, 198.51.100.1"); a.status != 401 {
 			t.Errorf("%s: from further away: %d", trusted, a.status)
+		}
+	}
+}
+
+// CVE-2017-11468 and its like: what somebody may not push is not read.
+func TestAdvisoryBodiesThatNobodyWants(t *testing.T) {
+	t.Parallel()
+	s := advise(t, advisedRules)
+	for _, c := range []struct{ authorization, status string }{
+		{"", "401"}, {header("pull"), "403"}, {s.token("alice", "repository:bob/app:pull"), "401"}, {header("bob"), "100"},
+	} {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "PUT /v2/bob/app/manifests/new HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nContent-Type: %s\r\nExpect: 100-continue\r\n", s.addr, oci.MaxManifest, oci.MediaTypeIndex)
+		if c.authorization != "" {
+			fmt.Fprintf(conn, "Authorization: %s\r\n", c.authorization)
+		}
+		fmt.Fprint(conn, "\r\n")
+		first, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.HasPrefix(first, "HTTP/1.1 "+c.status+" ") {
+			t.Errorf("%.12q: got %q, %v, want %s", c.authorization, first, err, c.status)
 		}
 	}
 }
