@@ -29,7 +29,7 @@ mkdir -p auth; echo secret | regctl htpasswd add auth/htpasswd testuser --passwo
 	m.run(t, "rm -f /etc/docker/certs.d/yourdomain.com:5000/*; mkdir -p $(dirname "+words[2]+"); cp "+words[1]+" "+words[2])
 
 	m.run(t, "docker tag hello-world yourdomain.com:5000/hello")
-	m.fails(t, "docker push yourdomain.com:5000/hello", "docker login yourdomain.com:5000")
+	m.fails(t, "docker push yourdomain.com:5000/hello", "denied: authentication required; log in first: docker login yourdomain.com:5000\n")
 	m.fails(t, "docker login yourdomain.com:5000 -u testuser -p wrong", "the user or the password is wrong")
 	m.says(t, "echo secret | regctl login yourdomain.com:5000 -u testuser --password-stdin 2>&1", "login succeeded; saved in ~/.docker/config.json")
 	m.run(t, "docker push yourdomain.com:5000/hello; docker logout yourdomain.com:5000")
