@@ -12,6 +12,8 @@ const (
 	// mostScopes is how many rights one token is for. Clients gather those of
 	// all that they have touched.
 	mostScopes = 256
+	// mostActions is how many of a scope count. Registries know four.
+	mostActions = 16
 	// longestScope is how much of a list of scopes counts.
 	longestScope = 24 << 10
 )
@@ -20,7 +22,8 @@ const (
 // each "TYPE:NAME:ACTION,ACTION" or "TYPE(CLASS):NAME:ACTION". The name may
 // begin with a host and its port, and may be empty of actions. What is asked
 // twice is one right. A token must go into a header: of too many scopes the last
-// ones count, as clients add what they need now.
+// ones count, as clients add what they need now, and of too many actions the
+// first.
 // Errors: one that names the scope that is none.
 func ParseScope(list string) ([]auth.Access, error) {
 	if long := len(list) - longestScope; long > 0 {
@@ -38,7 +41,7 @@ func ParseScope(list string) ([]auth.Access, error) {
 			continue
 		}
 		for _, action := range a.Actions {
-			if !slices.Contains(all[i].Actions, action) {
+			if len(all[i].Actions) < mostActions && !slices.Contains(all[i].Actions, action) {
 				all[i].Actions = append(all[i].Actions, action)
 			}
 		}
@@ -71,7 +74,7 @@ func parseOne(scope string) (a auth.Access, ok bool) {
 		case action == "" || slices.Contains(a.Actions, action):
 		case action != "*" && !isAction(action):
 			return a, false
-		default:
+		case len(a.Actions) < mostActions:
 			a.Actions = append(a.Actions, action)
 		}
 	}

@@ -55,6 +55,16 @@ func TestParseScopeIsBounded(t *testing.T) {
 	if err != nil || len(got) != 2 || got[1].Name != "last" {
 		t.Errorf("%v %v", got, err)
 	}
+	actions := "pull"
+	for i := range 10 * mostActions {
+		actions += ",push," + strings.Repeat("x", i+1)
+	}
+	for _, list := range []string{"repository:a:" + actions, "repository:a:pull,push repository:a:" + actions} {
+		got, err = ParseScope(list)
+		if err != nil || len(got) != 1 || len(got[0].Actions) != mostActions || got[0].Actions[0] != "pull" || got[0].Actions[1] != "push" {
+			t.Errorf("%v %v", got, err)
+		}
+	}
 	_, err = ParseScope(strings.Repeat("x", 10000))
 	if err == nil || len(err.Error()) > 400 {
 		t.Errorf("the error is %v", err)
