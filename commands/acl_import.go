@@ -95,7 +95,7 @@ func runACLImport(_ context.Context, env *Env, o *aclImportOptions) error {
 // readLimited reads a file, or stdin as "-".
 func readLimited(env *Env, name string) ([]byte, error) {
 	const most = 16 << 20
-	var from io.Reader = env.Stdin
+	from := env.Stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {

@@ -46,7 +46,7 @@ func (l *complaints) token() {
 	if _, err := token.OpenTrust(token.TrustOptions{
 		Issuer: t.Issuer, Service: t.Service, RootCertBundle: t.RootCertBundle, JWKS: t.JWKS, Algorithms: t.SigningAlgorithms, Now: l.env.Now,
 	}); err != nil {
-		l.of("error", key, "%v", err)
+		l.of("error", key, "auth.token: %v", err)
 	}
 }
 

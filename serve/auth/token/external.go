@@ -83,7 +83,7 @@ func OpenTrust(o TrustOptions) (*Trust, error) {
 	}
 	algorithms, err := parseAlgorithms(o.Algorithms)
 	if err != nil {
-		return nil, fmt.Errorf("auth.token: %w", err)
+		return nil, err
 	}
 	t := &Trust{o: o, algorithms: algorithms, looked: o.Now()}
 	if o.RootCertBundle != "" {
@@ -93,7 +93,7 @@ func OpenTrust(o TrustOptions) (*Trust, error) {
 		t.files = append(t.files, &keyFile{path: o.JWKS, parse: parseKeySet})
 	}
 	if _, err := t.read(); err != nil {
-		return nil, fmt.Errorf("auth.token: %w", err)
+		return nil, err
 	}
 	for _, c := range t.expired() {
 		o.Log.Warn("auth.token: a certificate of rootcertbundle has ended; tokens that name its key are taken nevertheless, as by registry:2",
