@@ -1010,6 +1010,41 @@ func TestGrantElsewhere(t *testing.T) {
 	}
 }
 
+// A catalogue elsewhere shows all that is in it: who may see a part gets none.
+func TestGrantElsewhereCatalogue(t *testing.T) {
+	t.Parallel()
+	robot := func(scope string) *Session {
+		return &Session{Identity: Identity{Kind: rule.Robot, Name: "ci", Limit: policy(t, "robot:ci "+scope)}, Ruled: true}
+	}
+	for _, c := range []struct {
+		s     *Session
+		rules string // With a bar between them.
+		asked string
+		want  bool
+	}{
+		{user("alice"), "all ** list", "catalog", true},
+		{user("alice"), "all java/** list", "catalog", false},
+		{user("alice"), "all secret/** !list|all ** list", "catalog", false},
+		{user("alice"), "all java/** list|all ** list|all secret/** !list", "catalog", true},
+		{user("alice"), "group:php secret/** !all|all ** list", "catalog", true},
+		{user("alice", "php"), "group:php secret/** !all|all ** list", "catalog", false},
+		{user("alice"), "all /.*/ list", "catalog", false},
+		{user("alice"), "all **:v* !delete|all ** all", "deletions", false},
+		{user("alice"), "all ** all", "deletions", true},
+		{&Session{Ruled: true}, "anonymous ** pull|all ** all", "catalog", false},
+		{robot("** list"), "user:alice ** list", "catalog", true},
+		{robot("** list"), "all ** list", "catalog", true},
+		{robot("** list"), "all secret/** !list", "catalog", false},
+		{robot("php/** list"), "all ** list", "catalog", false},
+	} {
+		p := policy(t, strings.Split(c.rules, "|")...)
+		asked := []Access{{Type: "registry", Name: c.asked, Actions: []string{"*"}}}
+		if got := len(c.s.GrantElsewhere(p, netip.Addr{}, asked)) > 0; got != c.want {
+			t.Errorf("%s %s, rules %s: got %s: %t, want %t", c.s, c.s.Groups, c.rules, c.asked, got, c.want)
+		}
+	}
+}
+
 // A push that is denied is denied before anything is sent.
 func TestPermit(t *testing.T) {
 	t.Parallel()

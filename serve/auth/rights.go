@@ -87,8 +87,9 @@ func (s *Session) Grant(p *rule.Policy, addr netip.Addr, asked []Access) []Acces
 	return s.grantAll(p, addr, asked, false)
 }
 
-// GrantElsewhere is [Session.Grant] for a registry elsewhere, which does not
-// ask about tags: who may push or delete some of them only gets no such right.
+// GrantElsewhere is [Session.Grant] for a registry elsewhere, which asks neither
+// about tags nor about what is in its catalogue: who may push or delete some
+// tags only gets no such right, nor who may see some repositories only.
 func (s *Session) GrantElsewhere(p *rule.Policy, addr netip.Addr, asked []Access) []Access {
 	return s.grantAll(p, addr, asked, true)
 }
@@ -107,10 +108,11 @@ func (s *Session) grantAll(p *rule.Policy, addr netip.Addr, asked []Access, else
 // grant returns the actions of asked that s has.
 func (s *Session) grant(p *rule.Policy, addr netip.Addr, asked Access, elsewhere bool) []string {
 	if asked.Type == typeRegistry {
-		if slices.Contains(asked.Actions, actionAny) && s.hasRegistry(p, addr, asked.Name) {
-			return []string{actionAny}
+		a, known := registryRight(asked.Name)
+		if !known || !slices.Contains(asked.Actions, actionAny) || !s.mayAnywhere(p, addr, a) || elsewhere && !s.everything(p, addr, a) {
+			return nil
 		}
-		return nil
+		return []string{actionAny}
 	}
 	if asked.Type != typeRepository || oci.CheckRepo(asked.Name) != nil {
 		return nil
@@ -178,10 +180,25 @@ func (s *Session) subject(addr netip.Addr) rule.Subject {
 
 // mayAnywhere tells whether s may do a to anything.
 func (s *Session) mayAnywhere(p *rule.Policy, addr netip.Addr, a rule.Action) bool {
-	if s.Limit == nil {
+	switch {
+	case !s.ruled():
+		return true
+	case s.Limit == nil:
 		return p.May(s.subject(addr), a)
 	}
 	return s.Limit.May(s.subject(addr), a) || p.May(anybody(addr), a)
+}
+
+// everything tells whether s may do a to whatever there is.
+func (s *Session) everything(p *rule.Policy, addr netip.Addr, a rule.Action) bool {
+	if !s.ruled() {
+		return true
+	}
+	may, denied := p.Everything(s.subject(addr), a)
+	if s.Limit != nil && !denied { // Where no rule decides, the limit does.
+		may, _ = s.Limit.Everything(s.subject(addr), a)
+	}
+	return may
 }
 
 // tagMatters tells whether what s may do to repo depends on the tag.
@@ -196,16 +213,19 @@ func (s *Session) tagMatters(p *rule.Policy, addr netip.Addr, repo string, a rul
 // hasRegistry tells whether s has a right of the registry itself, whatever the
 // token is for: it may see the catalogue if it may see anything in it.
 func (s *Session) hasRegistry(p *rule.Policy, addr netip.Addr, name string) bool {
-	var a rule.Action
+	a, known := registryRight(name)
+	return known && s.mayAnywhere(p, addr, a)
+}
+
+// registryRight is the action that a right of the registry itself is about.
+func registryRight(name string) (rule.Action, bool) {
 	switch name {
 	case nameCatalog:
-		a = rule.List
+		return rule.List, true
 	case nameDeletions:
-		a = rule.Delete
-	default:
-		return false
+		return rule.Delete, true
 	}
-	return !s.ruled() || s.mayAnywhere(p, addr, a)
+	return 0, false
 }
 
 // covers tells whether the token of s, if it has one, is for a in repo.

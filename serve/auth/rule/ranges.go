@@ -51,6 +51,28 @@ func (p *Policy) Ranges(s Subject, a Action) []Range {
 	return merge(ranges)
 }
 
+// Everything says whether s may do a to whatever there is, as far as p says
+// something, and whether p denies it a part of that.
+func (p *Policy) Everything(s Subject, a Action) (may, denied bool) {
+	if p == nil {
+		return false, true
+	}
+	var space [enough]found
+	all, deny := len(p.parsed), len(p.parsed) // The first rule that allows all, and that denies something.
+	for _, f := range p.index.of(&s, space[:0]) {
+		for i := range f.all {
+			switch e := &f.all[i]; {
+			case !e.about(&s, a):
+			case !e.allow:
+				deny = min(deny, e.rule)
+			case e.what.tag == nil && e.what.repo.all():
+				all = min(all, e.rule)
+			}
+		}
+	}
+	return all < deny, deny < all
+}
+
 // within is the range of all that p matches, if it may match something.
 func (p *pattern) within(v *vars) (Range, bool) {
 	if p.regexp {

@@ -412,3 +412,36 @@ func TestNamesOfPeople(t *testing.T) {
 		}
 	}
 }
+
+// TestEverything: only a rule for all names allows everything, and only if none
+// before denies a part.
+func TestEverything(t *testing.T) {
+	t.Parallel()
+	allow := func(what string) Rule { return Rule{Who: []string{"all"}, What: []string{what}, May: []string{"all"}} }
+	deny := func(what string) Rule {
+		return Rule{Who: []string{"all"}, What: []string{what}, Deny: []string{"delete"}}
+	}
+	for _, c := range []struct {
+		rules       []Rule
+		may, denied bool
+	}{
+		{nil, false, false},
+		{[]Rule{allow("a/**")}, false, false},
+		{[]Rule{allow("**:v1")}, false, false},
+		{[]Rule{allow("**")}, true, false},
+		{[]Rule{allow("**"), deny("a")}, true, false},
+		{[]Rule{deny("a"), allow("**")}, false, true},
+		{[]Rule{deny("**:v1"), allow("**")}, false, true},
+	} {
+		p, err := Compile(c.rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if may, denied := p.Everything(Subject{Kind: User, Name: "alice"}, Delete); may != c.may || denied != c.denied {
+			t.Errorf("%v: may %t, denied %t", c.rules, may, denied)
+		}
+	}
+	if may, _ := (*Policy)(nil).Everything(Subject{}, Pull); may {
+		t.Error("without rules all is allowed")
+	}
+}
