@@ -198,7 +198,7 @@ func toolAt(t *testing.T, c admitCell, name string, args ...string) tool {
 // What skopeo, podman and buildah say. They get a new token in time, by what
 // they were told of the old one, and take none for invalid before.
 const (
-	containersUnauthorized = "authentication required|denied: requested access to the resource is denied|log in first: docker login"
+	containersUnauthorized = "log in first: docker login 127"
 	containersExpired      = "unauthorized: authentication required|the token is not valid"
 )
 
@@ -290,7 +290,8 @@ var admitCrane = admitClient{
 		},
 		"catalogue": func(_ *testing.T, _ tool, c admitCell) []string { return []string{"catalog", c.host} },
 	},
-	unauthorized: "unauthorized", wrong: "401|unauthorized", denied: "denied",
+	unauthorized: "log in first: docker login 127", wrong: "401|unauthorized", denied: "denied",
+	says: map[string]string{"u push": "401 unauthorized"}, // Of an answer without a body it tells no more.
 }
 
 func cranePull(name string) admitOp {

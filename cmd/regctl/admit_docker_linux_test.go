@@ -57,7 +57,7 @@ func admitDocker(d tool) admitClient {
 				return []string{"push", ref}
 			},
 		},
-		unauthorized: "unauthorized: |denied: ", wrong: "unauthorized|incorrect username or password", denied: "denied: ",
+		unauthorized: "log in first: docker login 127", wrong: "unauthorized|incorrect username or password", denied: "denied: ",
 		// It knows when a token ends, and gets another one before; what it cannot
 		// mount it sends.
 		expired: "unauthorized", says: map[string]string{"e mount": ""},
