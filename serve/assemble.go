@@ -258,9 +258,6 @@ func (a *Assembly) newHandler(reg oci.Registry, admission *admission, p Parts) h
 		}
 		reg, o.Auth, o.tokens = admission.guard(reg), admission, admission
 		a.live.admission = admission
-		if o.Deletions != nil {
-			o.Deletions = GuardDeletions(o.Deletions, admission.rules)
-		}
 	}
 	a.live.handler = NewHandler(reg, o)
 	return a.live.handler
