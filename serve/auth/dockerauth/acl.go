@@ -178,12 +178,32 @@ func split(base made, may []rule.Action, all bool, of ...rule.Action) []made {
 		if r.Deny = denied; len(of) == 4 && len(denied) == 4 {
 			r.Deny = []string{"all"}
 		}
-		if r.kept = len(allowed) == 0; !r.kept && r.Because != "" {
-			r.Because = "no more than: " + r.Because
+		if r.kept = len(allowed) == 0; !r.kept {
+			r.Who = people(r.Who)
+			if r.Because != "" {
+				r.Because = "no more than: " + r.Because
+			}
 		}
 		rules = append(rules, r)
 	}
 	return rules
+}
+
+// people is who without robots, of which docker_auth knows nothing: what is
+// left over binds none of them.
+func people(who []string) []string {
+	var some []string
+	for _, w := range who {
+		switch w {
+		case "everyone":
+			some = append(some, "anonymous", "user:*")
+		case "all":
+			some = append(some, "user:*")
+		default:
+			some = append(some, w)
+		}
+	}
+	return some
 }
 
 // may are the actions that e allows, and whether they are all.

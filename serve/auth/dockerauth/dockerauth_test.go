@@ -323,6 +323,58 @@ func TestImportFaults(t *testing.T) {
 	}
 }
 
+// Robots, which docker_auth does not know, are bound by what an entry denies,
+// not by what it does not say.
+func TestRobots(t *testing.T) {
+	t.Parallel()
+	r, err := dockerauth.Import([]byte(`users: {}
+acl:
+  - {match: {name: "closed/*"}, actions: []}
+  - {match: {account: "/.+/"}, actions: [pull]}
+  - {match: {account: amy}, actions: ["*"]}
+`), dockerauth.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := rule.Compile(r.Rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	robot, amy := rule.Subject{Kind: rule.Robot, Name: "ci"}, rule.Subject{Kind: rule.User, Name: "amy"}
+	for repo, want := range map[string]bool{"app/x": true, "closed/x": false} {
+		if d := policy.Decide(robot, repo, "", rule.Push); (d.Rule == 0) != want {
+			t.Errorf("a robot pushes to %s: %+v", repo, d)
+		}
+	}
+	if policy.Decide(amy, "app/x", "", rule.Push).Allowed {
+		t.Error("the first entry does not decide about amy")
+	}
+}
+
+// Entries may take over from each other, as YAML has it.
+func TestMerges(t *testing.T) {
+	t.Parallel()
+	r, err := dockerauth.Import([]byte(`users: {"": {}}
+acl:
+  - &one {match: &m {account: "", name: "a/*"}, actions: [pull]}
+  - {<<: *one, actions: [push]}
+  - match: {<<: [*m], name: "b/*", name: "c/*"}
+    actions: [delete]
+  - match: &self {<<: *self, name: "d/*"}
+    actions: [pull]
+`), dockerauth.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, one := range r.Rules {
+		got = append(got, fmt.Sprint(one.Who, one.What, one.May))
+	}
+	if want := []string{"[anonymous] [a/*] [pull]", "[anonymous] [a/*] [push]", "[anonymous] [c/*] [delete]", "[everyone] [d/*] [pull]"}; !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return strings.HasSuffix(s, "[]") }), want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestService(t *testing.T) {
 	t.Parallel()
 	text := "users: {\"\": {}}\nacl:\n  - {match: {service: \"Docker *\"}, actions: [pull]}\n  - {match: {service: other}, actions: [push]}\n"

@@ -2,6 +2,7 @@ package dockerauth
 
 import (
 	"iter"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -14,16 +15,52 @@ func follow(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// pairs are the keys and values of a mapping; of anything else there are none.
+// pairs are the keys and values of a mapping, those that it takes over from
+// others ("<<") after its own; of anything else there are none. Of two values
+// of a key the last one counts.
 func pairs(n *yaml.Node) iter.Seq2[*yaml.Node, *yaml.Node] {
-	return func(yield func(key, value *yaml.Node) bool) {
-		if n = follow(n); n.Kind != yaml.MappingNode {
-			return
+	var keys, values []*yaml.Node
+	collect(n, 0, func(key, value *yaml.Node, own bool) {
+		i := slices.IndexFunc(keys, func(k *yaml.Node) bool { return k.Value == key.Value })
+		switch {
+		case i < 0:
+			keys, values = append(keys, key), append(values, value)
+		case own:
+			keys[i], values[i] = key, value
 		}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if !yield(n.Content[i], n.Content[i+1]) {
+	})
+	return func(yield func(key, value *yaml.Node) bool) {
+		for i := range keys {
+			if !yield(keys[i], values[i]) {
 				return
 			}
+		}
+	}
+}
+
+// deepest is how many mappings may take over from each other: one may be in
+// itself.
+const deepest = 10
+
+func collect(n *yaml.Node, depth int, add func(key, value *yaml.Node, own bool)) {
+	if n = follow(n); n.Kind != yaml.MappingNode || depth > deepest {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag != "!!merge" {
+			add(n.Content[i], n.Content[i+1], depth == 0)
+		}
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag != "!!merge" {
+			continue
+		}
+		others := []*yaml.Node{n.Content[i+1]}
+		if from := follow(n.Content[i+1]); from.Kind == yaml.SequenceNode {
+			others = from.Content
+		}
+		for _, other := range others {
+			collect(other, depth+1, add)
 		}
 	}
 }

@@ -125,11 +125,13 @@ func word(s string) string {
 			}
 		}
 	}
-	quoted, err := json.Marshal(s)
-	if err != nil { // Cannot happen: a string.
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(s); err != nil { // Cannot happen: a string.
 		return strconv.Quote(s)
 	}
-	return string(quoted)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func mapping(style yaml.Style) *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode, Style: style} }
