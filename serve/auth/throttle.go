@@ -122,7 +122,7 @@ func (t *throttle) enter(name, password, addr string) (done func(error), err err
 		}, nil
 	}
 	g, now := t.guess(name, password, addr), t.now()
-	p := t.pair(g)
+	p := peek(t.pairs, g.pair, newPair)
 	if slices.Contains(p.wrong, g.password) {
 		return func(err error) {
 			if err == nil {
@@ -145,9 +145,10 @@ func (t *throttle) enter(name, password, addr string) (done func(error), err err
 	}, nil
 }
 
-// take takes what a guess costs, of all or of none.
+// take takes what a guess costs, of all or of none. Who waits leaves no trace:
+// a flood of such guesses costs nothing, and is to displace nobody.
 func (t *throttle) take(g guess, p *pair, now time.Time) error {
-	addr, account := get(t.addrs, g.addr, newBucket), get(t.accounts, g.account, newBucket)
+	addr, account := peek(t.addrs, g.addr, newBucket), peek(t.accounts, g.account, newBucket)
 	wait := max(p.wait(now, pairTries, pairEvery), addr.wait(now, addrTries, addrEvery))
 	// Whoever guesses from many addresses keeps nobody out: neither who comes
 	// with the first password from elsewhere, nor from where one was right.
@@ -155,22 +156,30 @@ func (t *throttle) take(g guess, p *pair, now time.Time) error {
 		wait = max(wait, more)
 	}
 	if wait > 0 {
-		t.say(g, p, now)
+		t.say(g, p, addr, now)
 		return &ThrottledError{After: (wait + time.Second - 1).Truncate(time.Second)}
 	}
 	t.met.Add(g.met, struct{}{})
+	t.pairs.Add(g.pair, p)
+	t.addrs.Add(g.addr, addr)
+	t.accounts.Add(g.account, account)
 	p.used++
 	addr.used++
 	account.used = min(account.used+1, accountTries) // Who passes anyway makes nobody wait longer.
 	return nil
 }
 
-// say logs that somebody guesses: seldom.
-func (t *throttle) say(g guess, p *pair, now time.Time) {
-	if now.Sub(p.said) < sayEvery || now.Sub(t.said) < time.Second {
+// say logs that somebody guesses: seldom, and of names that are new at an
+// address of one for all.
+func (t *throttle) say(g guess, p *pair, addr *bucket, now time.Time) {
+	last := p.said
+	if p.used == 0 {
+		last = addr.said
+	}
+	if now.Sub(last) < sayEvery || now.Sub(t.said) < time.Second {
 		return
 	}
-	p.said, t.said = now, now
+	p.said, addr.said, t.said = now, now, now
 	t.log.LogAttrs(context.Background(), slog.LevelWarn, "too many wrong passwords: others than were right before wait",
 		slog.String("user", g.name[:min(len(g.name), sayMost)]), slog.String("address", g.from))
 }
@@ -210,7 +219,7 @@ func (t *throttle) giveBack(g guess) {
 }
 
 func (t *throttle) pair(g guess) *pair {
-	return get(t.pairs, g.pair, func() *pair { return &pair{} })
+	return get(t.pairs, g.pair, newPair)
 }
 
 // note remembers a wrong password instead of the oldest.
@@ -230,6 +239,8 @@ type bucket struct {
 
 func newBucket() *bucket { return &bucket{} }
 
+func newPair() *pair { return &pair{} }
+
 // wait returns how long it takes until another one is allowed; 0: it is.
 func (b *bucket) wait(now time.Time, most float64, every time.Duration) time.Duration {
 	if d := now.Sub(b.at); d > 0 {
@@ -244,12 +255,17 @@ func (b *bucket) wait(now time.Time, most float64, every time.Duration) time.Dur
 
 // get returns what is under a key, made if there is nothing.
 func get[V any](in *simplelru.LRU[uint64, V], key uint64, fresh func() V) V {
-	v, ok := in.Get(key)
-	if !ok {
-		v = fresh()
-		in.Add(key, v)
-	}
+	v := peek(in, key, fresh)
+	in.Add(key, v)
 	return v
+}
+
+// peek is get, but what it makes is not kept.
+func peek[V any](in *simplelru.LRU[uint64, V], key uint64, fresh func() V) V {
+	if v, ok := in.Get(key); ok {
+		return v
+	}
+	return fresh()
 }
 
 // What of IPv6 is one: networks are given away by these sizes.

@@ -273,6 +273,36 @@ func TestThrottleMemory(t *testing.T) {
 	}
 }
 
+// TestThrottleWhoWaitsDisplacesNobody: a flood of guesses that are not looked at
+// costs nothing, and so is not to make anything forgotten.
+func TestThrottleWhoWaitsDisplacesNobody(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	for i := range 3 * accountTries / pairTries {
+		g.guesses(pairTries, "alice", fmt.Sprintf("192.0.2.%d", i))
+	}
+	if looked := g.guesses(10, "alice", "192.0.2.1"); looked != 0 {
+		t.Fatalf("%d more guesses were looked at", looked)
+	}
+	g.guesses(addrTries, "bob", "198.51.100.1")
+	for i := range addrTries {
+		g.guesses(1, fmt.Sprint("somebody", i), "198.51.100.1")
+	}
+	if g.guesses(1, "carol", "198.51.100.1") != 0 {
+		t.Fatal("the flood is not made to wait")
+	}
+	pairs, accounts := g.pairs.Len(), g.accounts.Len()
+	for i := range 3 * throttleMost {
+		g.guesses(1, fmt.Sprint("user", i), "198.51.100.1")
+	}
+	if g.pairs.Len() != pairs || g.accounts.Len() != accounts {
+		t.Errorf("%d pairs and %d accounts, want %d and %d", g.pairs.Len(), g.accounts.Len(), pairs, accounts)
+	}
+	if looked := g.guesses(10, "alice", "192.0.2.1"); looked != 0 {
+		t.Errorf("after the flood %d more guesses were looked at", looked)
+	}
+}
+
 // BenchmarkThrottle is what it costs each request with a password.
 func BenchmarkThrottle(b *testing.B) {
 	g := newGate()
