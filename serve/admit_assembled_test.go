@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -134,4 +135,44 @@ func TestOpenPreset(t *testing.T) {
 	s.want("push", s.do("POST", "/v2/app/blobs/uploads/", ""), 202)
 	s.want("a wrong password", s.do("POST", "/v2/app/blobs/uploads/", "", "Authorization", login("alice", "x")), 401)
 	s.want("catalogue", s.do("GET", "/v2/_catalog", ""), 200)
+}
+
+// TestDirectoryDown: it keeps nothing from starting, nor those out who are in
+// the file.
+func TestDirectoryDown(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	users := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(users, passwordHashes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, s, _ := running(t, t.TempDir(), configured(t, "auth:\n  htpasswd: {realm: r, path: "+users+"}\n"+
+		"  ldap: {url: 'ldap://"+l.Addr().String()+"', userbase: 'dc=example,dc=com', timeout: 2s}"))
+	s.want("who is in the file", s.do("GET", "/v2/_token", "", "Authorization", header("bob")), 200)
+	s.want("who may be in the directory", s.do("GET", "/v2/_token", "", "Authorization", login("eve", "x")), 503, "Retry-After", "1")
+	s.want("nobody", s.do("GET", "/v2/", ""), 401, "WWW-Authenticate", `Bearer realm="`+s.url+`/v2/_token",service="`+s.addr+`"`)
+}
+
+// TestTrustFails says what is wrong with which section.
+func TestTrustFails(t *testing.T) {
+	t.Parallel()
+	c := configured(t, "auth: {token: {realm: 'https://a.b', service: s, issuer: i, rootcertbundle: /nothing/here.crt}}")
+	_, err := Assemble(t.Context(), Parts{Config: c})
+	var wrong *ConfigError
+	if !errors.As(err, &wrong) || wrong.Key != "auth.token" || strings.Count(err.Error(), "auth.token") != 1 || !strings.Contains(err.Error(), "/nothing/here.crt") {
+		t.Errorf("%v", err)
+	}
 }
