@@ -112,10 +112,10 @@ func (l *lint) covered(rules []rule.Rule, j int, by *[]int) bool {
 			for _, action := range actionsOf(rules[j]) {
 				i := slices.IndexFunc(rules[:j], func(r rule.Rule) bool {
 					// To deny tags is not to deny what has none: a rule after that may still decide about blobs.
-					tagless := len(r.Deny) > 0 && len(rules[j].May) > 0
+					whole := len(r.May) > 0 || len(rules[j].Deny) > 0
 					return (len(r.From) == 0 || slices.Equal(r.From, rules[j].From)) && slices.Contains(actionsOf(r), action) &&
 						slices.ContainsFunc(r.Who, func(w string) bool { return coversWho(w, who) }) &&
-						slices.ContainsFunc(r.What, func(w string) bool { return coversWhat(w, what) && !(tagless && ofTag(w)) })
+						slices.ContainsFunc(r.What, func(w string) bool { return coversWhat(w, what) && (whole || !ofTag(w)) })
 				})
 				if i < 0 {
 					return false
