@@ -124,7 +124,7 @@ func (q *request) refusal(err error) (r auditRecord, ok bool) {
 		if challenge.Err != nil {
 			reason = challenge.Err.Error()
 		}
-		return auditRecord{Action: q.action(), Outcome: auditDenied, Credential: "token", Reason: reason}, true
+		return auditRecord{Action: q.action(), Outcome: auditDenied, Credential: "token", Reason: clip(reason, 512)}, true
 	}
 	return r, false
 }

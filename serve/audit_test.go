@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/regctl/regctl/serve/auth/token"
 	"github.com/regctl/regctl/serve/config"
 )
 
@@ -266,5 +267,17 @@ func TestAuditThrottled(t *testing.T) {
 	got := a.lines(t)
 	if len(got) != 12 || !strings.HasPrefix(got[0], "login denied 401 user:alice ") || !strings.HasPrefix(got[11], "login denied 429 user:alice password/ :@ too many wrong passwords") {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestAuditIsShort: who has no login cannot fill the audit log with a few
+// requests.
+func TestAuditIsShort(t *testing.T) {
+	t.Parallel()
+	q := &request{Request: &http.Request{Method: "GET"}, target: target{form: formManifest}}
+	why := fmt.Errorf("%w: its key %q is none of those that are trusted", token.ErrInvalid, strings.Repeat("x", 60<<10))
+	r, ok := q.refusal(badToken(why))
+	if !ok || len(r.Reason) > 600 || !strings.HasPrefix(r.Reason, "the token is not valid: its key") {
+		t.Errorf("%t, %d bytes: %.100s", ok, len(r.Reason), r.Reason)
 	}
 }
