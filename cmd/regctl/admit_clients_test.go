@@ -24,14 +24,17 @@ var admitOps = []string{"public pull", "private pull", "push", "mount", "delete"
 // admitLogins are the ways to come, with the outcome of each of admitOps.
 var admitLogins = []struct {
 	name, login string
+	scope       string // It is a robot with this scope.
 	expire      bool
 	want        string // A letter for each of admitOps: ok, unauthorized, denied.
 }{
-	{"anonymous", "", false, "ouuuuu"},
-	{"good", admitGood, false, "oooooo"},
-	{"wrong", admitWrong, false, "wwwwww"},
-	{"expired", admitGood, true, "eeeeee"},
-	{"narrow", admitNarrow, false, "oodddd"},
+	{name: "anonymous", want: "ouuuuu"},
+	{name: "good", login: admitGood, want: "oooooo"},
+	{name: "wrong", login: admitWrong, want: "wwwwww"},
+	{name: "expired", login: admitGood, expire: true, want: "eeeeee"},
+	{name: "narrow", login: admitNarrow, want: "oodddd"},
+	{name: "robot", scope: "**:all", want: "oooooo"},
+	{name: "narrow-robot", scope: "private/**:pull", want: "oodddd"},
 }
 
 // admitCell is one cell of the matrix.
@@ -87,6 +90,9 @@ func exerciseAdmission(t *testing.T, c admitClient) {
 	var n uint64
 	for _, l := range admitLogins {
 		host := s.addr
+		if l.scope != "" {
+			l.login = s.robot(t, l.name, l.scope)
+		}
 		if l.expire {
 			host = p.addr
 		}
@@ -118,9 +124,25 @@ func exerciseAdmission(t *testing.T, c admitClient) {
 		}
 	}
 	s.end(t)
-	if log := s.log.String(); strings.Contains(log, "good:password") || strings.Contains(log, "level=error") {
+	if log := s.log.String(); strings.Contains(log, "good:password") || strings.Contains(log, "regctl_") || strings.Contains(log, "level=error") {
 		t.Errorf("the log tells a password or an error:\n%s", log)
 	}
+}
+
+// robot makes one, and returns its login.
+func (s ruled) robot(t *testing.T, name, scope string) string {
+	t.Helper()
+	bin, err := regctl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, "token", "create", name, "--scope", scope, "--data", s.dir)
+	cmd.Env = []string{"HOME=" + t.TempDir()}
+	secret, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name + ":" + strings.TrimSpace(string(secret))
 }
 
 // said is what a client says to an outcome; empty: nothing is wrong.
