@@ -66,7 +66,14 @@ type Trust struct {
 type trusted struct {
 	roots    *x509.CertPool
 	keys     map[string][]crypto.PublicKey
-	verified *lru.Cache[[sha256.Size]byte, *Claims]
+	verified *lru.Cache[[sha256.Size]byte, remembered]
+}
+
+// remembered is a token that was good, and is until a certificate of its ends;
+// zero: it has none.
+type remembered struct {
+	*Claims
+	until time.Time
 }
 
 // OpenTrust reads the keys that are trusted. They are read again when their
@@ -138,7 +145,7 @@ func (t *Trust) Verify(raw string) (Claims, error) {
 	in := t.trusted(now)
 	sum := sha256.Sum256([]byte(raw))
 	c, ok := in.verified.Get(sum)
-	if !ok {
+	if ok = ok && (c.until.IsZero() || now.Before(c.until)); !ok {
 		var err error
 		if c, err = t.parse(in, raw, now); err != nil {
 			return Claims{}, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -150,7 +157,7 @@ func (t *Trust) Verify(raw string) (Claims, error) {
 	if !ok {
 		in.verified.Add(sum, c)
 	}
-	return *c, nil
+	return *c.Claims, nil
 }
 
 // external are the claims of a token as they are written.
@@ -166,17 +173,23 @@ type external struct {
 }
 
 // parse checks all of raw but its times.
-func (t *Trust) parse(in *trusted, raw string, now time.Time) (*Claims, error) {
+func (t *Trust) parse(in *trusted, raw string, now time.Time) (remembered, error) {
 	signed, err := jwt.ParseSigned(raw, t.algorithms)
 	if err != nil {
-		return nil, err
+		return remembered{}, err
 	}
-	keys, err := in.keysOf(signed.Headers[0], now)
+	keys, until, err := in.keysOf(signed.Headers[0], now)
 	if err != nil {
-		return nil, err
+		return remembered{}, err
 	}
+	c, err := t.claimsOf(signed, keys)
+	return remembered{c, until}, err
+}
+
+// claimsOf returns what is signed by one of the keys.
+func (t *Trust) claimsOf(signed *jwt.JSONWebToken, keys []crypto.PublicKey) (*Claims, error) {
 	var said json.RawMessage
-	err = errors.New("it names no key")
+	err := errors.New("it names no key")
 	for _, key := range keys {
 		if err = signed.Claims(key, &said); err == nil {
 			break
@@ -214,41 +227,56 @@ func (e *external) claims(service string) *Claims {
 
 // keysOf are the keys that may have signed what has this header: by its
 // certificates, else by the key it bears, else by the name of one. What the
-// header says is a key is never taken for one: it names one of ours.
-func (in *trusted) keysOf(h jose.Header, now time.Time) ([]crypto.PublicKey, error) {
+// header says is a key is never taken for one: it names one of ours. They are
+// good until a certificate ends; zero: none is asked.
+func (in *trusted) keysOf(h jose.Header, now time.Time) ([]crypto.PublicKey, time.Time, error) {
 	chains, err := h.Certificates(verifyOptions(in.roots, now))
 	switch {
 	case err == nil:
-		return []crypto.PublicKey{chains[0][0].PublicKey}, nil
+		key, until := ofChain(chains[0])
+		return key, until, nil
 	case !errors.Is(err, jose.ErrMissingX5cHeader):
-		return nil, fmt.Errorf("its certificate: %w", err)
+		return nil, time.Time{}, fmt.Errorf("its certificate: %w", err)
 	}
 	names := []string{h.KeyID}
 	if h.JSONWebKey != nil {
 		if chain := h.JSONWebKey.Certificates; len(chain) > 0 {
-			return in.ofChain(chain, now)
+			return in.below(chain, now)
 		}
 		names = namesOf(h.JSONWebKey.Key)
 	}
 	for _, name := range names {
 		if keys := in.keys[name]; name != "" && len(keys) > 0 {
-			return keys, nil
+			return keys, time.Time{}, nil
 		}
 	}
-	return nil, fmt.Errorf("its key %q is none of those that are trusted", names[0])
+	return nil, time.Time{}, fmt.Errorf("its key %q is none of those that are trusted", strings.Join(names, " "))
 }
 
-// ofChain is the key of the first certificate, if the chain is good.
-func (in *trusted) ofChain(chain []*x509.Certificate, now time.Time) ([]crypto.PublicKey, error) {
+// below is the key of the first certificate, if the chain is good.
+func (in *trusted) below(chain []*x509.Certificate, now time.Time) ([]crypto.PublicKey, time.Time, error) {
 	o := verifyOptions(in.roots, now)
 	o.Intermediates = x509.NewCertPool()
 	for _, c := range chain[1:] {
 		o.Intermediates.AddCert(c)
 	}
-	if _, err := chain[0].Verify(o); err != nil {
-		return nil, fmt.Errorf("the certificate of its key: %w", err)
+	chains, err := chain[0].Verify(o)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("the certificate of its key: %w", err)
 	}
-	return []crypto.PublicKey{chain[0].PublicKey}, nil
+	key, until := ofChain(chains[0])
+	return key, until, nil
+}
+
+// ofChain is the key that a chain vouches for, and until when.
+func ofChain(chain []*x509.Certificate) ([]crypto.PublicKey, time.Time) {
+	until := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(until) {
+			until = c.NotAfter
+		}
+	}
+	return []crypto.PublicKey{chain[0].PublicKey}, until
 }
 
 func verifyOptions(roots *x509.CertPool, now time.Time) x509.VerifyOptions {

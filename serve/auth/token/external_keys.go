@@ -182,7 +182,7 @@ func (t *Trust) read() (fresh bool, err error) {
 		return false, nil
 	}
 	in := &trusted{roots: x509.NewCertPool(), keys: map[string][]crypto.PublicKey{}}
-	if in.verified, err = lru.New[[sha256.Size]byte, *Claims](mostVerified); err != nil {
+	if in.verified, err = lru.New[[sha256.Size]byte, remembered](mostVerified); err != nil {
 		return false, err
 	}
 	for _, f := range t.files {

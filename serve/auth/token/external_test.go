@@ -435,6 +435,33 @@ func TestOpenTrustTellsOfCertificatesThatHaveEnded(t *testing.T) {
 	}
 }
 
+// A token that was good a moment ago is not when its certificate has ended.
+func TestTrustEndsWithTheCertificate(t *testing.T) {
+	t.Parallel()
+	now := moment()
+	ca := certify(t, newEC(t), nil, now.Add(time.Hour))
+	leaf := certify(t, newEC(t), ca, now.Add(time.Minute))
+	o := options(ca.file(t))
+	o.Now = func() time.Time { return now }
+	trust := openTrust(t, o)
+	for name, header := range map[string]map[string]any{
+		"x5c": {"x5c": chain(leaf.cert)},
+		"jwk": {"jwk": jose.JSONWebKey{Key: leaf.key.Public(), Certificates: []*x509.Certificate{leaf.cert}}},
+	} {
+		now = moment()
+		raw := sign(t, leaf.key, jose.ES256, header, with("exp", now.Add(time.Hour).Unix()))
+		for range 2 {
+			if _, err := trust.Verify(raw); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		now = moment().Add(61 * time.Second)
+		if _, err := trust.Verify(raw); !errors.Is(err, token.ErrInvalid) {
+			t.Errorf("%s, by a certificate that has ended: %v", name, err)
+		}
+	}
+}
+
 func FuzzTrustVerify(f *testing.F) {
 	trust, err := token.OpenTrust(options(filepath.Join("testdata", "rsa.crt")))
 	if err != nil {
