@@ -74,9 +74,14 @@ func TestTagsThatMoved(t *testing.T) {
 		if err := g.DeleteTag(t.Context(), repo, "v1", digest.FromString("else")); !errors.Is(err, oci.TagMoved) {
 			t.Errorf("%s: error is %v", name, err)
 		}
-		_, err := g.PutManifest(t.Context(), repo, oci.Put{Tags: []string{"v1"}, NoOverwrite: true, Raw: []byte(`{"schemaVersion":2,"manifests":[]}`)})
-		if !errors.Is(err, oci.TagExists) {
-			t.Errorf("%s: error is %v", name, err)
+		for _, p := range []oci.Put{{Tags: []string{"v1"}, NoOverwrite: true}, {Tags: []string{"latest", "v1"}, Fixed: []string{"v1"}}} {
+			p.Raw = []byte(`{"schemaVersion":2,"manifests":[]}`)
+			if _, err := g.PutManifest(t.Context(), repo, p); !errors.Is(err, oci.TagExists) {
+				t.Errorf("%s: %v: error is %v", name, p.Tags, err)
+			}
+			if _, err := g.Resolve(t.Context(), repo, "latest"); !errors.Is(err, oci.ManifestUnknown) {
+				t.Errorf("%s: %v: latest: %v", name, p.Tags, err)
+			}
 		}
 		if now, err := g.Resolve(t.Context(), repo, "v1"); err != nil || now.Digest != d {
 			t.Errorf("%s: v1 is %v, %v", name, now, err)

@@ -95,6 +95,12 @@ func TestWhatWaitedLooksAgain(t *testing.T) {
 	if !errors.Is(err, oci.TagExists) || m.wrote > 0 {
 		t.Errorf("PutManifest: %v, and %d tags moved", err, m.wrote)
 	}
+	m = &moving{method: http.MethodPut, next: now}
+	c = open(t, m.ServeHTTP, (&clock{}).options(&faults{}))
+	_, err = c.PutManifest(t.Context(), "app", oci.Put{Raw: []byte(`{}`), MediaType: oci.MediaTypeIndex, Tags: []string{"v1"}, Fixed: []string{"v1"}})
+	if !errors.Is(err, oci.TagExists) || m.wrote > 0 {
+		t.Errorf("PutManifest of a fixed tag: %v, and %d tags moved", err, m.wrote)
+	}
 	m = &moving{method: http.MethodDelete, tag: was, next: was}
 	c = open(t, m.ServeHTTP, (&clock{}).options(&faults{}))
 	if err := c.DeleteTag(t.Context(), "app", "v1", oci.Digest(was)); err != nil || m.wrote != 1 {
