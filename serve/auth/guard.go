@@ -23,7 +23,8 @@ type GuardOptions struct {
 	// after a restart. It is a secret. Empty: a random one.
 	UploadKey []byte
 
-	// Log takes denials and what decided them. Nil: nothing is logged.
+	// Log takes denials and what decided them, of which most are how clients
+	// begin: they are for debugging. Nil: nothing is logged.
 	Log *slog.Logger
 }
 
@@ -110,11 +111,7 @@ func (g *guard) Permit(ctx context.Context, repo string) error {
 
 // deny is the answer to who may not do a by decision d.
 func (c *asker) deny(ctx context.Context, d rule.Decision, repo, tag string, a rule.Action) error {
-	level := slog.LevelInfo
-	if c.Kind == rule.Anonymous { // That is how every client begins.
-		level = slog.LevelDebug
-	}
-	c.guard.log.LogAttrs(ctx, level, "denied", slog.String("request", c.caller.RequestID), slog.String("user", c.String()),
+	c.guard.log.LogAttrs(ctx, slog.LevelDebug, "denied", slog.String("request", c.caller.RequestID), slog.String("user", c.String()),
 		slog.String("action", a.String()), slog.String("repo", repo), slog.String("tag", tag), slog.String("reason", d.Reason))
 	tell := a != rule.Pull && c.decide(c.policy, c.addr, repo, "", rule.Pull).Allowed
 	return &DeniedError{Need: c.needs(repo, a), Reason: d.Reason, Tell: tell}
