@@ -63,8 +63,16 @@ func (h *Handler) audit(ctx context.Context, w *response, q *request, err error)
 	if r.Digest = w.Header().Get("Docker-Content-Digest"); r.Digest == "" {
 		r.Digest = string(q.digest)
 	}
-	for _, tag := range q.tagsOf() {
-		r.Tag = tag
+	tags := q.tagsOf()
+	most := 10
+	if r.Who == "anonymous" {
+		most = 1
+	}
+	if r.Outcome != auditOK && len(tags) > most { // Who may do nothing fills no disk.
+		tags = tags[:most]
+	}
+	for _, tag := range tags {
+		r.Tag = clip(tag, 128)
 		h.o.audit.add(r)
 	}
 }
@@ -181,7 +189,7 @@ func (q *request) tagsOf() []string {
 	switch {
 	case q.form != formManifest:
 	case !oci.IsDigest(q.ref):
-		return []string{clip(q.ref, 128)}
+		return []string{q.ref}
 	case q.Method == http.MethodPut:
 		if tags := q.URL.Query()["tag"]; len(tags) > 0 {
 			return tags

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/auth/token"
 	"github.com/regctl/regctl/serve/config"
 )
@@ -279,5 +280,26 @@ func TestAuditIsShort(t *testing.T) {
 	r, ok := q.refusal(badToken(why))
 	if !ok || len(r.Reason) > 600 || !strings.HasPrefix(r.Reason, "the token is not valid: its key") {
 		t.Errorf("%t, %d bytes: %.100s", ok, len(r.Reason), r.Reason)
+	}
+}
+
+// TestAuditOfManyTags: what was done is recorded whole, what was denied is not
+// for who asks to choose.
+func TestAuditOfManyTags(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, "")
+	query := "?tag=t"
+	for i := range 50 {
+		query += fmt.Sprintf("&tag=t%d", i)
+	}
+	path := "/v2/pub/app/manifests/" + string(oci.Digest("sha256:"+strings.Repeat("0", 64)))
+	a.send(t, "PUT", path+query, "bob:secret", noManifests)
+	got := a.lines(t)
+	if len(got) != 10 || !strings.HasPrefix(got[1], "push denied 403 user:bob password/htpasswd pub/app:t0@sha256 rule 3") {
+		t.Errorf("%d: %q", len(got), got)
+	}
+	a.send(t, "PUT", path+query+"&tag="+strings.Repeat("x", 1000), "", noManifests)
+	if got := a.lines(t); len(got) > 1 {
+		t.Errorf("of nobody: %d: %q", len(got), got)
 	}
 }
