@@ -100,6 +100,9 @@ func Import(raw []byte, o Options) (*Result, error) {
 	}
 	im := &importer{o: o, out: &Result{}, prefixes: map[string]string{}}
 	root := follow(doc.Content[0])
+	if get(root, "users") == nil && get(root, "acl") == nil && get(root, "token") == nil {
+		return nil, fmt.Errorf("no configuration of docker_auth: there are neither users nor acl in it")
+	}
 	var acl *yaml.Node
 	for key, value := range pairs(root) {
 		if key.Value == "acl" {
