@@ -192,8 +192,8 @@ func openDirectory(p Parts) (*ldap.Directory, error) {
 }
 
 // guard keeps from reg what the rules deny.
-func (a *admission) guard(reg oci.Registry) oci.Registry {
-	return auth.Guard(reg, a.rules, auth.GuardOptions{UploadKey: a.uploads, Log: a.log})
+func (a *admission) guard(reg oci.Registry, tagsOf func(context.Context, string, oci.Digest) ([]string, error)) oci.Registry {
+	return auth.Guard(reg, a.rules, auth.GuardOptions{UploadKey: a.uploads, TagsOf: tagsOf, Log: a.log})
 }
 
 func openTrust(p Parts) (verifier, error) {

@@ -256,7 +256,7 @@ func (a *Assembly) newHandler(reg oci.Registry, admission *admission, p Parts) h
 		if o.Deletions != nil {
 			o.Deletions = GuardDeletions(o.Deletions, admission.rules)
 		}
-		reg, o.Auth, o.tokens = admission.guard(reg), admission, admission
+		reg, o.Auth, o.tokens = admission.guard(reg, a.store.TagsOf), admission, admission
 		a.live.admission = admission
 	}
 	a.live.handler = NewHandler(reg, o)

@@ -23,6 +23,10 @@ type GuardOptions struct {
 	// after a restart. It is a secret. Empty: a random one.
 	UploadKey []byte
 
+	// TagsOf returns the tags of a repository that point to a manifest, in a
+	// quicker way than to look at all of them. May be nil.
+	TagsOf func(ctx context.Context, repo string, d oci.Digest) ([]string, error)
+
 	// Log takes denials and what decided them, of which most are how clients
 	// begin: they are for debugging. Nil: nothing is logged.
 	Log *slog.Logger
@@ -43,7 +47,7 @@ func Guard(reg oci.Registry, rules *Rules, o GuardOptions) oci.Registry {
 	if len(o.UploadKey) == 0 {
 		o.UploadKey = []byte(rand.Text())
 	}
-	return &guard{reg: reg, rules: rules, log: o.Log, ids: newUploadIDs(o.UploadKey), seed: maphash.MakeSeed()}
+	return &guard{reg: reg, rules: rules, log: o.Log, tagsOf: o.TagsOf, ids: newUploadIDs(o.UploadKey), seed: maphash.MakeSeed()}
 }
 
 // guard has no embedded Registry: a method that is new must be decided upon.
@@ -52,6 +56,8 @@ type guard struct {
 	rules *Rules
 	log   *slog.Logger
 	ids   *uploadIDs
+
+	tagsOf func(ctx context.Context, repo string, d oci.Digest) ([]string, error) // May be nil.
 
 	// tags keep a repository from getting a tag while it is decided whether all
 	// of them may go.
@@ -139,8 +145,8 @@ func (c *asker) needs(repo string, a rule.Action) []Access {
 	return []Access{right}
 }
 
-// tagsOf is the lock of the tags of repo.
-func (g *guard) tagsOf(repo string) *sync.RWMutex {
+// tagLock is the lock of the tags of repo.
+func (g *guard) tagLock(repo string) *sync.RWMutex {
 	return &g.tags[maphash.String(g.seed, repo)%uint64(len(g.tags))]
 }
 
@@ -218,7 +224,7 @@ func (g *guard) PutManifest(ctx context.Context, repo string, p oci.Put) (oci.De
 			p.Fixed = append(slices.Clip(p.Fixed), tag)
 		}
 	}
-	tags := g.tagsOf(repo)
+	tags := g.tagLock(repo)
 	tags.RLock()
 	defer tags.RUnlock()
 	put, err := g.reg.PutManifest(ctx, repo, p)
@@ -286,7 +292,7 @@ func (g *guard) DeleteManifest(ctx context.Context, repo string, d oci.Digest) e
 		return err
 	}
 	if c.tagMatters(c.policy, c.addr, repo, rule.Delete) {
-		tags := g.tagsOf(repo)
+		tags := g.tagLock(repo)
 		tags.Lock()
 		defer tags.Unlock()
 		if err := c.mayTake(ctx, repo, d); err != nil {
@@ -312,7 +318,7 @@ func (g *guard) DeleteRepo(ctx context.Context, repo string) error {
 		return err
 	}
 	if c.tagMatters(c.policy, c.addr, repo, rule.Delete) {
-		tags := g.tagsOf(repo)
+		tags := g.tagLock(repo)
 		tags.Lock()
 		defer tags.Unlock()
 		if err := c.mayTake(ctx, repo, ""); err != nil {
@@ -325,6 +331,15 @@ func (g *guard) DeleteRepo(ctx context.Context, repo string) error {
 // mayTake returns nil if c may delete all tags of repo that point to d, or all
 // if d is empty.
 func (c *asker) mayTake(ctx context.Context, repo string, d oci.Digest) error {
+	if d != "" && c.guard.tagsOf != nil {
+		tags, err := c.guard.tagsOf(ctx, repo, d)
+		for _, tag := range tags {
+			if err == nil {
+				err = c.may(ctx, repo, tag, rule.Delete)
+			}
+		}
+		return err
+	}
 	for tag, err := range c.guard.reg.Tags(ctx, repo, "") {
 		switch {
 		case errors.Is(err, oci.NameUnknown):

@@ -655,6 +655,36 @@ func TestGuardDeletesNoTagThatStays(t *testing.T) {
 	}
 }
 
+// The tags of a manifest are asked for at once where that can be.
+func TestGuardAsksForTheTagsOfAManifest(t *testing.T) {
+	t.Parallel()
+	reg, digests := stocked(t, "app")
+	var tags []string
+	var failed error
+	g := as(Guard(&ocitest.Funcs{Registry: reg, OnTags: func(context.Context, string, string) iter.Seq2[string, error] {
+		t.Error("all tags are looked at")
+		return func(func(string, error) bool) {}
+	}}, NewRules(policy(t, "all **:v* !delete", "all ** all")), GuardOptions{TagsOf: func(_ context.Context, repo string, d oci.Digest) ([]string, error) {
+		if repo != "app" || d != digests["image"] {
+			t.Errorf("asked for %s of %s", d, repo)
+		}
+		return tags, failed
+	}}), user("alice"))
+	for _, tags = range [][]string{{"v1"}, {"latest", "v1"}, {"v1", "latest"}} {
+		if err := g.DeleteManifest(t.Context(), "app", digests["image"]); !errors.Is(err, oci.Denied) {
+			t.Errorf("%v: %v", tags, err)
+		}
+	}
+	tags, failed = []string{"latest"}, errors.New("disk on fire")
+	if err := g.DeleteManifest(t.Context(), "app", digests["image"]); !errors.Is(err, failed) {
+		t.Error(err)
+	}
+	failed = nil
+	if err := g.DeleteManifest(t.Context(), "app", digests["image"]); err != nil {
+		t.Error(err)
+	}
+}
+
 // No tag comes between the look at the tags and the deletion.
 func TestGuardDeletesNoTagThatComes(t *testing.T) {
 	t.Parallel()
@@ -664,7 +694,7 @@ func TestGuardDeletesNoTagThatComes(t *testing.T) {
 	in := &ocitest.Funcs{Registry: reg}
 	in.OnTags = func(ctx context.Context, repo, after string) iter.Seq2[string, error] {
 		seen = append(seen, "tags")
-		if tags := g.tagsOf(repo); tags.TryRLock() {
+		if tags := g.tagLock(repo); tags.TryRLock() {
 			tags.RUnlock()
 			t.Error("a tag may come now")
 		}
@@ -672,7 +702,7 @@ func TestGuardDeletesNoTagThatComes(t *testing.T) {
 	}
 	in.OnPutManifest = func(ctx context.Context, repo string, p oci.Put) (oci.Descriptor, error) {
 		seen = append(seen, "put")
-		if tags := g.tagsOf(repo); tags.TryLock() {
+		if tags := g.tagLock(repo); tags.TryLock() {
 			tags.Unlock()
 			t.Error("a deletion may look at the tags now")
 		}
@@ -680,7 +710,7 @@ func TestGuardDeletesNoTagThatComes(t *testing.T) {
 	}
 	deleted := func(repo string) {
 		seen = append(seen, "delete")
-		if tags := g.tagsOf(repo); tags.TryRLock() {
+		if tags := g.tagLock(repo); tags.TryRLock() {
 			tags.RUnlock()
 			t.Error("a tag may come now")
 		}
