@@ -2,7 +2,6 @@ package token
 
 import (
 	"crypto/ecdsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -52,7 +51,7 @@ type Keys struct {
 	ca      *authority
 	current atomic.Pointer[ring]
 
-	verified *lru.Cache[[sha256.Size]byte, *Claims]
+	verified *lru.Cache[string, *Claims] // By the token.
 }
 
 // ring is the keys of a moment.
@@ -89,7 +88,7 @@ func OpenKeys(dir string, o Options) (*Keys, error) {
 	}
 	k := &Keys{dir: dir, o: o}
 	var err error
-	if k.verified, err = lru.New[[sha256.Size]byte, *Claims](mostVerified); err != nil {
+	if k.verified, err = lru.New[string, *Claims](mostVerified); err != nil {
 		return nil, fmt.Errorf("open the keys of tokens: %w", err)
 	}
 	if err := k.load(); err != nil {

@@ -1,12 +1,12 @@
 package token
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -91,9 +91,7 @@ func (k *Keys) Verify(raw string) (Claims, error) {
 		return Claims{}, ErrInvalid
 	}
 	now := k.o.Now()
-	var short [1024]byte // Most are no longer, and take no memory then.
-	sum := sha256.Sum256(append(short[:0], raw...))
-	c, ok := k.verified.Get(sum)
+	c, ok := k.verified.Get(raw)
 	if !ok {
 		var err error
 		if c, err = k.verify(raw, now); err != nil {
@@ -107,7 +105,7 @@ func (k *Keys) Verify(raw string) (Claims, error) {
 		return Claims{}, ErrInvalid
 	}
 	if !ok && len(raw) <= rememberUpTo {
-		k.verified.Add(sum, c)
+		k.verified.Add(strings.Clone(raw), c) // It is a part of all headers of its request.
 	}
 	return *c, nil
 }

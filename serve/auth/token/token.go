@@ -51,7 +51,7 @@ const (
 
 	// rememberUpTo is how long a token may be to be remembered. Most have one
 	// right, and less than a KiB.
-	rememberUpTo = 8 << 10
+	rememberUpTo = 2 << 10
 )
 
 // check holds the times of c against now.
