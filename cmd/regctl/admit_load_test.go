@@ -193,11 +193,11 @@ func (a *admitted) regctl(t *testing.T, args ...string) string {
 func TestAccessChangesUnderLoad(t *testing.T) {
 	t.Parallel()
 	a := startAdmitted(t, oldKeys(t))
+	a.first = tokenFor(t, a.server, "alice:secret", "repository:team/app:pull")
 	first, err := speakToken(a.server, "alice:secret").image("team/app", random(1, 20_000), "first")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.first = tokenFor(t, a.server, "alice:secret", "repository:team/app:pull")
 	secret := a.regctl(t, "token", "create", "ci", "--scope", "team/**:pull,push", "--data", a.at("data"))
 
 	stop, done := make(chan struct{}), sync.WaitGroup{}
@@ -309,7 +309,7 @@ func oldKeys(t *testing.T) func(dir string) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		made := time.Now().Add(15*time.Second - 30*24*time.Hour)
+		made := time.Now().Add(20*time.Second - 30*24*time.Hour)
 		if _, err := token.OpenKeys(dir, token.Options{Now: func() time.Time { return made }}); err != nil {
 			t.Fatal(err)
 		}
