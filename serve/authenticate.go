@@ -110,7 +110,9 @@ func (h *Handler) refuse(ctx context.Context, w *response, q *request, err error
 	case denied.Narrow:
 		return h.challenge(ctx, w, need, &oci.Error{Message: "the token is not for this: it must be for " + scopeOf(need), Err: err}, codeNarrow)
 	case s != nil && s.Kind != rule.Anonymous:
-		return &oci.Error{Code: oci.Denied, Message: denied.Error(), Err: err}
+		// Without a detail docker takes it for no more than a code: it tries again
+		// for a minute, and says nothing but "denied".
+		return &oci.Error{Code: oci.Denied, Message: denied.Error(), Detail: detailOf(q.need()), Err: err}
 	}
 	e := &oci.Error{Message: oci.Unauthorized.Error(), Err: err}
 	if host := oci.CallerFrom(ctx).Host; host != "" {
