@@ -24,6 +24,10 @@ const (
 	pairTries, pairEvery       = 10, time.Minute
 	addrTries, addrEvery       = 100, 10 * time.Second
 	accountTries, accountEvery = 100, 30 * time.Second
+
+	// First passwords from elsewhere of an account that has no more of those:
+	// where callers can make up addresses there is no end of elsewhere.
+	firstTries, firstEvery = 1000, 10 * time.Second
 )
 
 const (
@@ -59,7 +63,7 @@ type throttle struct {
 	right    *simplelru.LRU[uint64, struct{}] // Names with passwords.
 	pairs    *simplelru.LRU[uint64, *pair]    // Accounts with addresses.
 	addrs    *simplelru.LRU[uint64, *bucket]
-	accounts *simplelru.LRU[uint64, *bucket]
+	accounts *simplelru.LRU[uint64, *account]
 	met      *simplelru.LRU[uint64, struct{}] // Accounts with networks that have tried them.
 	said     time.Time
 }
@@ -71,13 +75,19 @@ type pair struct {
 	known bool     // There was a right one.
 }
 
+// account is what is known of an account from anywhere.
+type account struct {
+	bucket
+	firsts bucket
+}
+
 func newThrottle(now func() time.Time, log *slog.Logger) *throttle {
 	t := &throttle{now: now, log: log, seed: maphash.MakeSeed()}
 	// The only error is that of a size that is not positive.
 	t.right, _ = simplelru.NewLRU[uint64, struct{}](throttleMost, nil)
 	t.pairs, _ = simplelru.NewLRU[uint64, *pair](throttleMost, nil)
 	t.addrs, _ = simplelru.NewLRU[uint64, *bucket](throttleMost, nil)
-	t.accounts, _ = simplelru.NewLRU[uint64, *bucket](throttleMost, nil)
+	t.accounts, _ = simplelru.NewLRU[uint64, *account](throttleMost, nil)
 	t.met, _ = simplelru.NewLRU[uint64, struct{}](throttleMost, nil)
 	return t
 }
@@ -87,6 +97,8 @@ type guess struct {
 	login, password, pair, addr, account, met uint64
 
 	name, from string
+
+	paid []*bucket // What it has cost.
 }
 
 func (t *throttle) guess(name, password, addr string) guess {
@@ -130,7 +142,7 @@ func (t *throttle) enter(name, password, addr string) (done func(error), err err
 			}
 		}, nil
 	}
-	if err := t.take(g, p, now); err != nil {
+	if err := t.take(&g, p, now); err != nil {
 		return nil, err
 	}
 	p.note(g.password)
@@ -147,25 +159,35 @@ func (t *throttle) enter(name, password, addr string) (done func(error), err err
 
 // take takes what a guess costs, of all or of none. Who waits leaves no trace:
 // a flood of such guesses costs nothing, and is to displace nobody.
-func (t *throttle) take(g guess, p *pair, now time.Time) error {
-	addr, account := peek(t.addrs, g.addr, newBucket), peek(t.accounts, g.account, newBucket)
+func (t *throttle) take(g *guess, p *pair, now time.Time) error {
+	addr, account := peek(t.addrs, g.addr, newBucket), peek(t.accounts, g.account, newAccount)
 	wait := max(p.wait(now, pairTries, pairEvery), addr.wait(now, addrTries, addrEvery))
 	// Whoever guesses from many addresses keeps nobody out: neither who comes
 	// with the first password from elsewhere, nor from where one was right.
-	if more := account.wait(now, accountTries, accountEvery); t.met.Contains(g.met) && !p.known {
+	third, more := &account.bucket, account.wait(now, accountTries, accountEvery)
+	switch {
+	case more == 0 || p.known:
+	case t.met.Contains(g.met):
 		wait = max(wait, more)
+	default:
+		third = &account.firsts
+		wait = max(wait, third.wait(now, firstTries, firstEvery))
 	}
 	if wait > 0 {
-		t.say(g, p, addr, now)
+		t.say(*g, p, addr, now)
 		return &ThrottledError{After: (wait + time.Second - 1).Truncate(time.Second)}
 	}
 	t.met.Add(g.met, struct{}{})
 	t.pairs.Add(g.pair, p)
 	t.addrs.Add(g.addr, addr)
 	t.accounts.Add(g.account, account)
-	p.used++
-	addr.used++
-	account.used = min(account.used+1, accountTries) // Who passes anyway makes nobody wait longer.
+	g.paid = []*bucket{&p.bucket, addr}
+	if more == 0 || third != &account.bucket { // Who passes anyway makes nobody wait longer.
+		g.paid = append(g.paid, third)
+	}
+	for _, b := range g.paid {
+		b.used++
+	}
 	return nil
 }
 
@@ -202,7 +224,7 @@ func (t *throttle) wrongNow(g guess) {
 		return // Somebody else has said so.
 	}
 	p := t.pair(g)
-	_ = t.take(g, p, t.now()) // It was looked at already.
+	_ = t.take(&g, p, t.now()) // It was looked at already.
 	p.note(g.password)
 }
 
@@ -213,7 +235,7 @@ func (t *throttle) giveBack(g guess) {
 	t.met.Remove(g.met)
 	p := t.pair(g)
 	p.wrong = slices.DeleteFunc(p.wrong, func(s uint64) bool { return s == g.password })
-	for _, b := range []*bucket{&p.bucket, get(t.addrs, g.addr, newBucket), get(t.accounts, g.account, newBucket)} {
+	for _, b := range g.paid {
 		b.used = max(0, b.used-1)
 	}
 }
@@ -240,6 +262,8 @@ type bucket struct {
 func newBucket() *bucket { return &bucket{} }
 
 func newPair() *pair { return &pair{} }
+
+func newAccount() *account { return &account{} }
 
 // wait returns how long it takes until another one is allowed; 0: it is.
 func (b *bucket) wait(now time.Time, most float64, every time.Duration) time.Duration {

@@ -172,6 +172,39 @@ func TestThrottleAccount(t *testing.T) {
 	}
 }
 
+// TestThrottleMadeUpAddresses: who has an address of its own for each guess
+// comes to an end, and keeps nobody out who was right before.
+func TestThrottleMadeUpAddresses(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	g.login("alice", "was right", "192.0.2.7")
+	looked := 0
+	for i := range 3 * firstTries {
+		looked += g.guesses(1, "alice", fmt.Sprintf("10.0.%d.%d", i>>8, i&255))
+	}
+	if looked != accountTries+firstTries {
+		t.Errorf("%d guesses are looked at, want %d", looked, accountTries+firstTries)
+	}
+	if wait, _ := g.try("alice", "was right", "192.0.2.9", nil); wait != 0 {
+		t.Errorf("with the password that was right alice waits %v", wait)
+	}
+	if wait, _ := g.try("alice", "typo", "192.0.2.7", ErrDenied); wait != 0 {
+		t.Errorf("from where alice was before she waits %v", wait)
+	}
+	if n := g.guesses(1, "bob", "10.1.0.1"); n != 1 {
+		t.Error("bob waits for alice")
+	}
+	g.pass(firstEvery)
+	for range 3 {
+		if wait, _ := g.try("alice", "not looked at", "10.2.0.0", ErrBusy); wait != 0 {
+			t.Errorf("what nobody has looked at counts: %v", wait)
+		}
+	}
+	if n := g.guesses(2, "alice", "10.2.0.1") + g.guesses(2, "alice", "10.2.0.2"); n != 1 {
+		t.Errorf("after a while %d guesses are looked at, want 1", n)
+	}
+}
+
 // TestThrottleAddress: one address cannot try all accounts.
 func TestThrottleAddress(t *testing.T) {
 	t.Parallel()
