@@ -736,6 +736,33 @@ func TestAdvisoryOverwriteByWhoMayAdd(t *testing.T) {
 	}
 }
 
+// A tag that must stay stays, by whatever name it would go.
+func TestAdvisoryTagsThatStay(t *testing.T) {
+	t.Parallel()
+	const kept = "\naccess:\n  - {who: everyone, what: '**:v*', deny: [overwrite, delete], because: releases never change}\n  - {who: all, what: '**', may: all}\n"
+	s := advise(t, "storage: {delete: {enabled: true}}"+kept)
+	image, signature := string(s.digest("image@bob/app")), string(s.digest("signature@bob/app"))
+	for _, authorization := range []string{header("bob"), s.token("bob", "repository:bob/app:*")} {
+		for _, r := range []string{"DELETE manifests/v1", "DELETE manifests/" + image, "DELETE ", "PUT manifests/v1", "PUT manifests/latest?tag=v1"} {
+			method, path, _ := strings.Cut(r, " ")
+			path = strings.TrimSuffix("/v2/bob/app/"+path, "/")
+			a := s.as(authorization, method, path, noManifests, "Content-Type", oci.MediaTypeIndex)
+			if a.status != 403 || !strings.Contains(a.body, "releases never change") {
+				t.Errorf("%s: %d %s", r, a.status, a.body)
+			}
+		}
+		s.intact("bob/app")
+	}
+	for _, path := range []string{"latest", signature} {
+		if a := s.as(header("bob"), "DELETE", "/v2/bob/app/manifests/"+path, ""); a.status != 202 {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if a := s.as(header("bob"), "GET", "/v2/bob/app/manifests/v1", ""); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
 // A token for one thing is for no other: that DELETE needed no more than push
 // was so in zot until June 2026.
 func TestAdvisoryTokenForAnotherMethod(t *testing.T) {
