@@ -43,20 +43,6 @@ notifications: {events: {includereferences: true}, endpoints: [{name: dead, url:
 	}, lacking)
 }
 
-// For who may do everything a registry with logins and rules is that, too.
-func TestContractOfAssemblyWithRules(t *testing.T) {
-	t.Parallel()
-	lacking := claims
-	lacking.NoAnyMount = "nobody may have what was not named"
-	lacking.Others = map[string]string{"foreign layers may be missing": "the section validation wants their URLs"}
-	ocitest.Run(t, func(t testing.TB) oci.Registry {
-		s := adviseEmpty(t, "", `
-storage: {delete: {enabled: true}}
-validation: {manifests: {indexes: {platforms: none}}}`+advisedRules)
-		return remote{"http://alice:" + passwordOf("alice") + "@" + s.addr}
-	}, lacking)
-}
-
 // down answers nothing.
 type down struct{}
 

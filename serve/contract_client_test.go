@@ -31,10 +31,6 @@ func (r remote) ask(ctx context.Context, method, path string, body []byte, heade
 	if err != nil {
 		return answer{}, err
 	}
-	if u := q.URL.User; u != nil {
-		password, _ := u.Password()
-		q.SetBasicAuth(u.Username(), password)
-	}
 	for i := 0; i < len(headers); i += 2 {
 		if headers[i+1] != "" {
 			q.Header.Set(headers[i], headers[i+1])
