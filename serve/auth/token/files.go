@@ -71,7 +71,8 @@ func (k *Keys) read(name string) ([]byte, error) { return os.ReadFile(filepath.J
 // write puts a file in the place of another one: after a crash there is one of
 // the two. It is for its owner alone.
 func (k *Keys) write(name string, raw []byte) (err error) {
-	f, err := os.CreateTemp(k.dir, "."+name+".*") // Mode 0600.
+	temp := name + ".new" // One that a crash left is written again.
+	f, err := os.OpenFile(filepath.Join(k.dir, temp), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (k *Keys) write(name string, raw []byte) (err error) {
 		return err
 	}
 	if k.o.Give != nil {
-		if err = k.o.Give(filepath.Base(f.Name())); err != nil {
+		if err = k.o.Give(temp); err != nil {
 			return err
 		}
 	}

@@ -358,7 +358,18 @@ func TestFilesAreForTheOwner(t *testing.T) {
 			t.Errorf("%s: %v %v", e.Name(), info.Mode(), err)
 		}
 	}
-	_ = k
+	if raw, err := os.ReadFile(filepath.Join(dir, keysFile)); err != nil || strings.Count(string(raw), "PRIVATE KEY") != 2 {
+		t.Errorf("the file of keys is %s %v", raw, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, keysFile+".new"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(k.keep(k.current.Load()), k.load()); err != nil {
+		t.Errorf("after a crash: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("%v %v", entries, err)
+	}
 }
 
 // TestDamage: what cannot be read is not replaced, and what a crash leaves is
