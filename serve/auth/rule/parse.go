@@ -65,6 +65,8 @@ func parseWho(word string) (who, error) {
 		return who{}, fmt.Errorf("who: %s of what name? %s:NAME", of, of)
 	case !ok && word != "":
 		return who{}, fmt.Errorf("who: %q is nobody; there is anonymous, all (has logged in), everyone, user:%s, group:%s and robot:%s", word, word, word, word)
+	case known && strings.TrimSpace(name) != name:
+		return who{}, fmt.Errorf("who: %q has a space where a name begins or ends, and so is nobody; write %s:%s", word, of, strings.TrimSpace(name))
 	case !known:
 		return who{}, fmt.Errorf("who: %q is nobody; there is anonymous, all (has logged in), everyone, user:NAME, group:NAME and robot:NAME", word)
 	}

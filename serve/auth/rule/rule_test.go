@@ -319,6 +319,7 @@ func TestCheck(t *testing.T) {
 		{allow("group", "a", "pull"), "group:NAME"},
 		{allow("user:", "a", "pull"), "user:NAME"},
 		{allow("team:php", "a", "pull"), `"team:php" is nobody`},
+		{Rule{Who: []string{"user: ann"}, What: words("a"), May: words("pull")}, `has a space where a name begins or ends, and so is nobody; write user:ann`},
 		{Rule{Who: []string{""}, What: words("a"), May: words("pull")}, "is nobody"},
 		{allow("user:${user}", "a", "pull"), "variable"},
 		{allow("user:/(/", "a", "pull"), "missing closing )"},
