@@ -2,6 +2,7 @@ package token
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
@@ -44,8 +45,15 @@ type TrustOptions struct {
 	Log *slog.Logger
 }
 
-// lookEvery is how often the files of keys are looked at.
-const lookEvery = time.Second
+const (
+	// lookEvery is how often the files of keys are looked at.
+	lookEvery = time.Second
+
+	// longestHeader is how many bytes the header of a token may have. There is
+	// room for a chain of four certificates with large keys: anybody can send
+	// more, and have each held against each.
+	longestHeader = 16 << 10
+)
 
 // Trust checks the tokens of a token server elsewhere. It is safe for
 // concurrent use.
@@ -174,6 +182,9 @@ type external struct {
 
 // parse checks all of raw but its times.
 func (t *Trust) parse(in *trusted, raw string, now time.Time) (remembered, error) {
+	if strings.IndexByte(raw, '.') > longestHeader {
+		return remembered{}, fmt.Errorf("its header has more than %d bytes", longestHeader)
+	}
 	signed, err := jwt.ParseSigned(raw, t.algorithms)
 	if err != nil {
 		return remembered{}, err
@@ -257,8 +268,14 @@ func (in *trusted) keysOf(h jose.Header, now time.Time) ([]crypto.PublicKey, tim
 func (in *trusted) below(chain []*x509.Certificate, now time.Time) ([]crypto.PublicKey, time.Time, error) {
 	o := verifyOptions(in.roots, now)
 	o.Intermediates = x509.NewCertPool()
-	for _, c := range chain[1:] {
-		o.Intermediates.AddCert(c)
+	for i, c := range chain {
+		// As in the header x5c: to hold a signature against such a key takes seconds.
+		if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > jose.MaxRSAModulusBits {
+			return nil, time.Time{}, errors.New("a certificate of its key has a key that is too large")
+		}
+		if i > 0 {
+			o.Intermediates.AddCert(c)
+		}
 	}
 	chains, err := chain[0].Verify(o)
 	if err != nil {

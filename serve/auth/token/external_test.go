@@ -250,6 +250,43 @@ func TestTrustWhoSigned(t *testing.T) {
 	}
 }
 
+// Anybody may send certificates: none costs seconds to be found wrong.
+func TestTrustBoundsWhatIsChecked(t *testing.T) {
+	t.Parallel()
+	ca := certify(t, newRSA(t), nil, moment().Add(time.Hour))
+	leaf := certify(t, newEC(t), ca, moment().Add(time.Hour))
+	modulus := make([]byte, jose.MaxRSAModulusBits/8+1)
+	modulus[0], modulus[len(modulus)-1] = 1, 1
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: ca.cert.Subject, NotAfter: moment().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	raw, err := x509.CreateCertificate(rand.Reader, template, ca.cert, &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 1<<31 - 1}, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var many []*x509.Certificate
+	for range 20 {
+		many = append(many, ca.cert)
+	}
+	trust := openTrust(t, options(ca.file(t)))
+	for name, test := range map[string]struct {
+		header map[string]any
+		want   string
+	}{
+		"x5c":            {map[string]any{"x5c": chain(leaf.cert, large)}, "too large"},
+		"x5c of a jwk":   {map[string]any{"jwk": jose.JSONWebKey{Key: leaf.key.Public(), Certificates: []*x509.Certificate{leaf.cert, large}}}, "too large"},
+		"many":           {map[string]any{"x5c": chain(append([]*x509.Certificate{leaf.cert}, many...)...)}, "its header has more than"},
+		"a kid, as long": {map[string]any{"kid": strings.Repeat("x", 20<<10)}, "its header has more than"},
+	} {
+		_, err := trust.Verify(sign(t, leaf.key, jose.ES256, test.header, goodClaims()))
+		if !errors.Is(err, token.ErrInvalid) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestTrustWhatIsSaid(t *testing.T) {
 	t.Parallel()
 	ca := certify(t, newEC(t), nil, moment().Add(time.Hour))
