@@ -224,3 +224,32 @@ func (w wire) whole(tb testing.TB, repo, ref string) oci.Digest {
 	}
 	return d
 }
+
+// work is a push, by the first eight, or a pull of what is there.
+func work(w wire, id, n int, first oci.Digest) error {
+	if id < 8 {
+		_, err := w.image(fmt.Sprintf("team/app%d", id), random(uint64(id)<<32|uint64(n), 5000), fmt.Sprintf("v%d", n%10))
+		return err
+	}
+	a, err := w.want(http.StatusOK, http.MethodGet, "/v2/team/app/manifests/first", "", nil)
+	if err != nil {
+		return err
+	}
+	if got := digest.FromBytes(a.body); got != first {
+		return fmt.Errorf("pulled %s, pushed %s", got, first)
+	}
+	g, err := oci.ParseManifest(a.header.Get("Content-Type"), a.body)
+	if err != nil {
+		return err
+	}
+	for _, b := range g.Blobs() {
+		a, err := w.want(http.StatusOK, http.MethodGet, "/v2/team/app/blobs/"+string(b.Digest), "", nil)
+		if err == nil && digest.FromBytes(a.body) != b.Digest {
+			err = fmt.Errorf("blob %s came as %s", b.Digest, digest.FromBytes(a.body))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
