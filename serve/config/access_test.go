@@ -212,7 +212,7 @@ func TestLint(t *testing.T) {
 		"a group of LDAP":      {"auth: {ldap: {url: 'ldaps://x', userbase: y}}\naccess: [{who: group:php, what: 'php/**', may: pull}]", ""},
 		"after all":            {rules("{who: everyone, what: '**', may: pull}", "{who: user:eve, what: 'secret/**', deny: pull}"), "config.yml:4: access: rule 2 never decides anything: rule 1 (config.yml:3) has decided before"},
 		"after two":            {rules("{who: all, what: 'a/**', may: pull}", "{who: all, what: 'b/**', may: push}", "{who: user:x, what: ['a/x', 'b/y:z'], may: [overwrite]}", "{who: [user:x, robot:r], what: 'b/y:z', deny: [push]}"), "config.yml:6: access: rule 4 never decides anything: rule 2 (config.yml:4) has decided before"},
-		"for some more":        {rules("{who: all, what: '**', may: pull}", "{who: user:eve, what: 'secret/**', deny: [pull, push]}"), ""},
+		"for some more":        {rules("{who: all, what: '**', may: pull}", "{who: user:eve, what: 'secret/**', deny: [pull, push]}"), "config.yml:4: access: rule 2 is too late to deny pull: rule 1"},
 		"from elsewhere":       {rules("{who: all, what: '**', from: 10.0.0.0/8, may: pull}", "{who: user:eve, what: 'secret/**', deny: [pull]}") + "\nhttp: {trustedproxies: [10.0.0.1]}", ""},
 		"from no proxy":        {rules("{who: all, what: '**', from: 10.0.0.0/8, may: pull}") + "\nhttp: {trustedproxies: []}", ""},
 		"from anywhere":        {rules("{who: all, what: '**', may: pull}", "{who: all, what: '**', from: 10.0.0.0/8, may: push}"), "config.yml:4: access: rule 2 goes by addresses, but whoever has a private one can say in X-Forwarded-For that it is another"},
@@ -220,6 +220,14 @@ func TestLint(t *testing.T) {
 		"every user":           {rules("{who: 'user:*', what: 'a/**', may: push}", "{who: [user:x, user:y], what: ['a/b:c', 'a/**'], deny: [overwrite]}"), "config.yml:4: access: rule 2 never decides anything: rule 1 (config.yml:3) has decided before"},
 		"anonymous is not all": {rules("{who: anonymous, what: 'pub/**', may: [pull, list]}", "{who: user:x, what: '**', may: all}"), "config.yml:3: access: rule 1: who has not logged in may pull, list pub/**, and who has may not; write everyone in place of anonymous"},
 		"all as well":          {rules("{who: anonymous, what: 'pub/**', may: pull}", "{who: all, what: '**', may: all}"), ""},
+		"too late":             {rules("{who: all, what: '**', may: [pull, push]}", "{who: all, what: '**:v*', deny: [overwrite, delete]}"), "config.yml:4: access: rule 2 is too late to deny overwrite: rule 1 (config.yml:3) allows it before; the first that matches counts, so put what denies before it"},
+		"too late for most":    {rules("{who: all, what: '**', may: all}", "{who: everyone, what: '**:v*', deny: [overwrite]}"), "config.yml:4: access: rule 2 is too late to deny overwrite to who has logged in: rule 1"},
+		"but for somebody":     {rules("{who: 'robot:release', what: 'prod/**', may: [pull, push]}", "{who: all, what: 'prod/**', deny: [push, delete]}"), ""},
+		"all the rest":         {rules("{who: all, what: 'php/**', may: pull}", "{who: all, what: 'php/**', deny: all}", "{who: all, what: '**', may: all}"), ""},
+		"the rest, named":      {rules("{who: all, what: 'php/**', may: pull}", "{who: all, what: 'php/**', deny: [pull, push]}", "{who: all, what: '**', may: all}"), ""},
+		"only denials":         {rules("{who: anonymous, what: '**', deny: push}"), "config.yml:3: access: no rule allows anything, and so nobody may do anything"},
+		"one star":             {rules("{who: everyone, what: '*:v*', deny: overwrite}", "{who: all, what: '*', may: all}"), "config.yml:3: access: rule 1: * is only repositories without a slash, and not team/app; ** is all"},
+		"one star on purpose":  {rules("{who: all, what: '*', may: pull}", "{who: user:admin, what: '**', may: all}"), ""},
 		"immutable tags":       {rules("{who: everyone, what: '**:v*', deny: [overwrite, delete], because: releases never change}", "{who: anonymous, what: '**', may: pull}", "{who: all, what: '**', may: all}"), ""},
 	}
 	for name, tt := range tests {

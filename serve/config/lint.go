@@ -25,6 +25,8 @@ func (c *Config) Lint() []Problem {
 	}
 	l.groups()
 	l.unreachable()
+	l.late()
+	l.shallow()
 	l.outdone()
 	l.addresses()
 	return l.all
@@ -86,15 +88,12 @@ func (l *lint) unreachable() {
 	rules := l.c.Access.Rules
 	for j := range rules {
 		var by []int
-		if !l.covered(rules, j, &by) {
+		if !l.covered(rules, j, &by) || len(by) == 0 { // One that is about nothing is an error.
 			continue
 		}
 		before := make([]string, len(by))
 		for k, i := range by {
-			before[k] = fmt.Sprintf("rule %d", i+1)
-			if rules[i].Where != "" {
-				before[k] += " (" + rules[i].Where + ")"
-			}
+			before[k] = l.name(i)
 		}
 		verb := "has decided"
 		if len(by) > 1 {
