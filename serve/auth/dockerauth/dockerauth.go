@@ -225,16 +225,21 @@ func (im *importer) ldap(n *yaml.Node) {
 		CA: says("ca_certificate"), BindDN: says("bind_dn"), BindFile: says("bind_password_file"), UserBase: says("base"),
 		UserFilter: strings.ReplaceAll(says("filter"), "${account}", "${user}"),
 	}
-	switch says("tls") {
-	case "always":
+	switch tls := says("tls"); {
+	case tls == "always", tls == "" && strings.HasSuffix(says("addr"), ":636"):
 		l.URL = "ldaps://" + says("addr")
-	case "starttls":
+	case tls == "starttls":
 		l.URL, l.StartTLS = "ldap://"+says("addr"), true
 	default:
 		l.URL = "ldap://" + says("addr")
 	}
 	if at := get(n, "insecure_tls_skip_verify"); textOf(at) == "true" {
 		im.inexact(at.Line, "ldap_auth: certificates are always checked here; name the authority in auth.ldap.ca")
+	}
+	if at := get(n, "initial_bind_as_user"); textOf(at) == "true" {
+		dn := strings.ReplaceAll(l.BindDN, "${account}", "${user}")
+		im.inexact(at.Line, "ldap_auth: left out, as whom the filter does not find could log in here with their DN; if all may, write auth.ldap: {url: %q, userdn: %q}", l.URL, dn)
+		return
 	}
 	if labels := get(n, "labels"); labels != nil {
 		im.ldapLabels(l, follow(labels))

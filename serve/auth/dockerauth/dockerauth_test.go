@@ -428,6 +428,33 @@ acl:
 	}
 }
 
+// A DN with the account in it is no login to search with; and the port of LDAPS
+// means TLS.
+func TestLDAPOfTheUserItself(t *testing.T) {
+	t.Parallel()
+	file := func(more string) *dockerauth.Result {
+		r, err := dockerauth.Import([]byte(`
+ldap_auth:
+  addr: ldap.example.com:636
+  base: o=example.com
+  filter: (&(uid=${account})(objectClass=person))
+`+more+`acl: [{match: {account: "/.+/"}, actions: ["*"]}]
+`), dockerauth.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := file(""); !r.Exact() || r.LDAP == nil || r.LDAP.URL != "ldaps://ldap.example.com:636" {
+		t.Errorf("%+v %v", r.LDAP, r.Notes)
+	}
+	r := file("  initial_bind_as_user: true\n  bind_dn: \"cn=${account},dc=example,dc=com\"\n")
+	if r.Exact() || r.LDAP != nil || len(r.Notes) != 1 || r.Notes[0].Line != 6 ||
+		!strings.Contains(r.Notes[0].Text, `write auth.ldap: {url: "ldaps://ldap.example.com:636", userdn: "cn=${user},dc=example,dc=com"}`) {
+		t.Errorf("%+v %v", r.LDAP, r.Notes)
+	}
+}
+
 func FuzzImport(f *testing.F) {
 	for _, name := range []string{"reference", "odd"} {
 		raw, err := os.ReadFile(filepath.Join("testdata", name+".yml"))
