@@ -266,8 +266,7 @@ func (a *Assembly) keepRobots(ctx context.Context, p Parts) (err error) {
 func (l *live) open() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := &l.config
-	return c.Auth.Htpasswd == nil && c.Auth.Token == nil && c.Auth.LDAP == nil && !c.Access.On
+	return !admits(&l.config)
 }
 
 // OpenRobots opens the robots of the store in p.Dir. If no server has it, it is
