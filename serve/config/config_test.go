@@ -266,7 +266,7 @@ func TestRefused(t *testing.T) {
 		{"log: debug", "", "config.yml:1: log must be a mapping"},
 		{"storage: {maintenance: {readonly: true}}", "", "config.yml:1: storage.maintenance.readonly must be a mapping, such as {enabled: true}"},
 		{"version: 2", "", "version: must be 0.1"},
-		{"log: {level: info, level: debug}", "", "config.yml:1: log.level is there twice"},
+		{"log: {level: info, level: debug}", "", "config.yml:1: log.level is there twice, here and in line 1: make one of them"},
 		{"http:\n  <<: x", "", "config.yml:2: << takes a mapping"},
 		{"- a", "", "config.yml:1: the file is not a mapping"},
 		{"a: [", "", "config.yml: "},

@@ -197,13 +197,13 @@ const maxDepth = 16
 
 // walk holds the keys of m against the fields and sets c.
 func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
-	seen := map[string]bool{}
+	seen := map[string]int{} // The lines.
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		key, value := m.Content[i], follow(m.Content[i+1])
 		name := path + key.Value
 		switch f, ok := fields[key.Value]; {
-		case seen[key.Value]:
-			p.errorf(key, "%s is there twice", name)
+		case seen[key.Value] > 0:
+			p.errorf(key, "%s is there twice, here and in line %d: make one of them", name, seen[key.Value])
 		case !ok && strict != "":
 			p.errorf(key, "%s: %s%s", name, strict, nearest(key.Value, keys(fields)))
 		case !ok && meantToRestrict(key.Value, fields):
@@ -219,7 +219,7 @@ func (p *parser) walk(c *Config, m node, fields section, path, strict string) {
 		case f.bare || !isNull(value) && (value.Kind != yaml.ScalarNode || value.Value != ""):
 			p.field(c, key, value, f, name)
 		}
-		seen[key.Value] = true
+		seen[key.Value] = key.Line
 	}
 }
 
