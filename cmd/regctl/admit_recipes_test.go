@@ -101,12 +101,13 @@ func pulls(t *testing.T, s *server, login, repo string, want int) {
 func TestAccessRecipes(t *testing.T) {
 	for name, do := range map[string]func(*testing.T, cook){
 		"Everyone pulls, who has logged in pushes": cookPublicPull,
-		"Teams** that":         cookTeams,
-		"Test and production":  cookStages,
-		"Teams of a directory": cookDirectory,
-		"A job of a CI":        cookCI,
-		"Kubernetes":           cookKubernetes,
-		"From docker_auth":     cookDockerAuth,
+		"The same, with the catalogue":             cookCatalogue,
+		"Teams** that":                             cookTeams,
+		"Test and production":                      cookStages,
+		"Teams of a directory":                     cookDirectory,
+		"A job of a CI":                            cookCI,
+		"Kubernetes":                               cookKubernetes,
+		"From docker_auth":                         cookDockerAuth,
 	} {
 		t.Run(strings.ReplaceAll(name, "*", ""), func(t *testing.T) {
 			t.Parallel()
@@ -127,6 +128,20 @@ func cookPublicPull(t *testing.T, c cook) {
 	if a := askAs(t, s, http.MethodGet, "/v2/_catalog", ""); a.status != http.StatusUnauthorized {
 		t.Errorf("anybody sees the catalogue: %d", a.status)
 	}
+}
+
+func cookCatalogue(t *testing.T, c cook) {
+	c.users(t, "alice:a")
+	s := c.serve(t, accessRecipe(t, "The same, with the catalogue"))
+	if _, err := speakAs(s, "alice", "a").image("team/app", random(1, 100), "one"); err != nil {
+		t.Fatal(err)
+	}
+	for _, authorization := range []string{"", "Bearer " + tokenFor(t, s, "", "registry:catalog:*")} {
+		if a := askAs(t, s, http.MethodGet, "/v2/_catalog", authorization); a.status != http.StatusOK || !strings.Contains(string(a.body), `"team/app"`) {
+			t.Errorf("the catalogue is %d %s", a.status, a.body)
+		}
+	}
+	begins(t, s, "", "team/app", http.StatusUnauthorized)
 }
 
 func cookTeams(t *testing.T, c cook) {
