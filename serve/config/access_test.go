@@ -207,6 +207,8 @@ func TestLint(t *testing.T) {
 		"for anonymous only":   {"access: [{who: everyone, what: '**', may: pull}]", ""},
 		"groups for nothing":   {"groups: {a: [b]}", "config.yml:1: groups: they have no effect without rules"},
 		"tokens for nothing":   {auth + "tokens: {expiration: 9m}", "config.yml:2: tokens.expiration: has no effect"},
+		"beside tokens":        {"auth:\n  htpasswd: {realm: r, path: /p}\n  token: {realm: 'https://a/t', service: s, issuer: i, rootcertbundle: /c}", "config.yml:2: auth.htpasswd: who is in it may do everything, whatever the tokens of auth.token say"},
+		"beside tokens, rules": {"auth:\n  ldap: {url: 'ldaps://x', userbase: y}\n  token: {realm: 'https://a/t', service: s, issuer: i, rootcertbundle: /c}\naccess: [{who: user:a, what: '**', may: all}]", ""},
 		"a group of nobody":    {rules("{who: group:php, what: 'php/**', may: pull}"), "config.yml:3: access: rule 1: nobody is in the group php; say who is: groups: {php: [alice]}"},
 		"a group misspelled":   {rules("{who: group:php-team, what: 'php/**', may: pull}") + "\ngroups: {phpteam: [a]}", "nobody is in the group php-team; did you mean phpteam?"},
 		"a group of LDAP":      {"auth: {ldap: {url: 'ldaps://x', userbase: y}}\naccess: [{who: group:php, what: 'php/**', may: pull}]", ""},

@@ -46,6 +46,11 @@ func (l *lint) withoutRules() {
 	if len(l.c.Groups) > 0 {
 		l.add(l.c.Said("groups"), "groups: they have no effect without rules that name them: access")
 	}
+	for _, name := range []string{"htpasswd", "ldap"} {
+		if where := l.c.Said("auth." + name); where != "" && l.c.Auth.Token != nil {
+			l.add(where, "auth.%s: who is in it may do everything, whatever the tokens of auth.token say: there are no rules; say who may do what: access", name)
+		}
+	}
 	for _, key := range []string{"service", "issuer", "expiration", "services"} {
 		if where := l.c.Said("tokens." + key); where != "" && l.c.Auth.LDAP == nil {
 			l.add(where, "tokens.%s: has no effect: without access or auth.ldap no tokens are given", key)
