@@ -14,6 +14,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/big"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -54,6 +56,11 @@ func (k *Keys) loadAuthority(now time.Time) (*authority, error) {
 
 // renewAuthority returns the CA, or another one if it is about to end.
 func (k *Keys) renewAuthority(now time.Time) (*authority, error) {
+	if now.Before(k.ca.cert.NotBefore) { // Nobody knows which time is wrong, and this one may be over soon.
+		k.o.Log.Warn("the clock is behind the time at which the authority of tokens was made: other registries do not trust it before that; if the clock is right, take it away for a new one",
+			slog.String("file", caCertificate), slog.Time("made", k.ca.cert.NotBefore))
+		return k.ca, nil
+	}
 	if now.Add(keyLife).Before(k.ca.cert.NotAfter) {
 		return k.ca, nil
 	}
@@ -113,11 +120,22 @@ func (k *Keys) newAuthority(private *ecdsa.PrivateKey, now time.Time) (a *author
 	if k.dir == "" {
 		return a, nil
 	}
-	err = errors.Join(k.write(caKey, keyPEM(a.key)), k.write(caCertificate, certPEM(a.cert)))
-	if err != nil {
+	if err := k.keepAuthority(a); err != nil {
 		k.o.Log.Error("the authority of tokens cannot be kept: after a restart there is another one, which other registries do not trust", slog.Any("error", err))
 	}
 	return a, nil
+}
+
+// keepAuthority writes a CA. Whatever comes between, there is never the key of
+// one with the certificate of another: a key alone gets a certificate.
+func (k *Keys) keepAuthority(a *authority) error {
+	if err := os.Remove(filepath.Join(k.dir, caCertificate)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := k.write(caKey, keyPEM(a.key)); err != nil {
+		return err
+	}
+	return k.write(caCertificate, certPEM(a.cert))
 }
 
 // newKey makes a key that signs from now on.

@@ -70,6 +70,12 @@ type key struct {
 	retired time.Time // Zero: it signs.
 }
 
+// signs tells whether k may go on. One of the future was made by a clock that
+// was wrong: nobody elsewhere takes its tokens before that.
+func (k *key) signs(now time.Time) bool {
+	return now.Before(k.until) && !now.Before(k.cert.NotBefore)
+}
+
 // retire is what stays of a key that signs no more.
 func (k *key) retire(now time.Time) *key {
 	return &key{id: k.id, public: k.public, cert: k.cert, until: k.until, retired: now}
@@ -110,6 +116,9 @@ func (k *Keys) load() error {
 		return err
 	}
 	if sign != nil {
+		if sign.cert.CheckSignatureFrom(ca.cert) != nil { // The CA was taken away for a new one.
+			sign.until = now
+		}
 		k.current.Store(&ring{sign: sign, old: old})
 	}
 	k.mu.Lock()
@@ -122,7 +131,7 @@ func (k *Keys) load() error {
 // one.
 func (k *Keys) ring(now time.Time) (*ring, error) {
 	r := k.current.Load()
-	if now.Before(r.sign.until) {
+	if r.sign.signs(now) {
 		return r, nil
 	}
 	k.mu.Lock()
@@ -134,7 +143,7 @@ func (k *Keys) ring(now time.Time) (*ring, error) {
 // of the old one only where that is no good any more.
 func (k *Keys) renew(now time.Time) (*ring, error) {
 	r := k.current.Load()
-	if r != nil && (now.Before(r.sign.until) || now.Before(k.retry)) {
+	if r != nil && (r.sign.signs(now) || now.Before(k.retry)) {
 		return r, nil
 	}
 	ca, err := k.renewAuthority(now)
