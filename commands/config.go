@@ -24,8 +24,9 @@ const configExamples = `  regctl config check /etc/docker/registry/config.yml
 
 const configCheckHelp = `Tell all that is wrong with a configuration at once, each with its line, and look
 into the files that it names: certificates and keys, htpasswd files, the directory
-of the store. Rules are held against each other: one that never decides, a group
-that nobody is in, and what is allowed to who has not logged in only.
+of the store. Rules are held against each other: one that never decides, or denies too
+late, a group that nobody is in, a user who is nowhere, and what is allowed to who has
+not logged in only.
 
 An error keeps regctl serve from starting; a warning says what has no effect, or
 will surprise somebody. A section that restricts or secures something and cannot

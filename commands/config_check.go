@@ -94,6 +94,7 @@ func (e *Env) checkConfig(name string, raw []byte) []complaint {
 	for _, p := range c.Lint() {
 		l.add("warning", p.Where, "%s", p.Text)
 	}
+	l.strangers()
 	if !slices.ContainsFunc(faults, func(p config.Problem) bool { return strings.HasPrefix(p.Text, "storage.") }) { // Else it is unknown where it is.
 		l.store()
 	}
