@@ -9,11 +9,14 @@ import (
 // Name implements [Source].
 func (h *Htpasswd) Name() string { return "htpasswd" }
 
+// Knows tells whether a name is in the file, also of who may not log in.
+func (h *Htpasswd) Knows(name string) bool { return h.source.users(h.now(), false).names[name] }
+
 // Login implements [Source]. Who was not in the file a second ago is unknown at
 // once, and no disk is waited for: see Again. Who is in it with a hash that lets
 // nobody in is denied: another source is not asked.
 func (h *Htpasswd) Login(ctx context.Context, name, password string) (Identity, error) {
-	if !h.source.users(h.now(), false).names[name] {
+	if !h.Knows(name) {
 		return Identity{}, ErrUnknown
 	}
 	return h.Again(ctx, name, password)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -72,15 +73,28 @@ func (l *Logins) ask(ctx context.Context, name, password string) (Identity, erro
 	for i, s := range l.sources {
 		who, err := s.Login(ctx, name, password)
 		switch {
-		case err == nil:
+		case err == nil && !taken(l.sources[:i], who.Name):
 			return who, nil
-		case errors.Is(err, ErrDenied):
+		case err == nil, errors.Is(err, ErrDenied):
 			return askAgain(ctx, l.sources[:i], name, password)
 		case !errors.Is(err, ErrUnknown):
 			return Identity{}, fmt.Errorf("check a login in %s: %w", s.Name(), err)
 		}
 	}
 	return askAgain(ctx, l.sources, name, password)
+}
+
+// knows is a source that tells of every name whether it is one of its own, also
+// of who may not log in.
+type knows interface{ Knows(name string) bool }
+
+// taken tells whether a name is of one of these sources: who comes after them
+// may have typed another one, and is not to be taken for it.
+func taken(by []Source, name string) bool {
+	return slices.ContainsFunc(by, func(s Source) bool {
+		k, ok := s.(knows)
+		return ok && k.Knows(name)
+	})
 }
 
 // askAgain asks those that did not know a name.
@@ -98,12 +112,16 @@ func askAgain(ctx context.Context, sources []Source, name, password string) (Ide
 }
 
 // Lookup returns who a source knows under a name, and an ID if that is not
-// empty, as things are now.
+// empty, as things are now. A name that a source before it knows as well is
+// that one's.
 // Errors: [ErrUnknown], [ErrUnavailable], those of ctx.
 func (l *Logins) Lookup(ctx context.Context, source, name, id string) (Identity, error) {
-	for _, s := range l.sources {
+	for i, s := range l.sources {
 		if s.Name() != source {
 			continue
+		}
+		if taken(l.sources[:i], name) {
+			return Identity{}, ErrUnknown
 		}
 		who, err := s.Lookup(ctx, name, id)
 		if err != nil {

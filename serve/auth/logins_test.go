@@ -101,6 +101,45 @@ func TestLogins(t *testing.T) {
 	}
 }
 
+// folding is a directory, for which names in any case, and mail addresses, are
+// the same.
+type folding struct{ *fake }
+
+func (f folding) Login(ctx context.Context, name, password string) (Identity, error) {
+	name, _, _ = strings.Cut(strings.ToLower(name), "@")
+	return f.fake.Login(ctx, name, password)
+}
+
+// TestNamesOfTheFirst: a name that one source knows is nobody's of those that
+// follow, whatever was typed, and whatever token was given before.
+func TestNamesOfTheFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "admin:"+secret4, "locked:!")
+	ldap := folding{&fake{name: "ldap", users: map[string]any{"admin": "x", "locked": "x", "bob": "x"}}}
+	l := NewLogins([]Source{NewRobots(RobotOptions{}), w.Htpasswd, ldap}, LoginOptions{Now: w.Htpasswd.now})
+	for _, typed := range []string{"Admin", "admin@example.com", "LOCKED", "locked@example.com"} {
+		if who, err := l.Login(t.Context(), typed, "x", "192.0.2.1"); !errors.Is(err, ErrDenied) {
+			t.Errorf("%s is let in: %+v, %v", typed, who, err)
+		}
+	}
+	if who, err := l.Login(t.Context(), "Bob", "x", "192.0.2.1"); err != nil || who.Name != "bob" {
+		t.Errorf("bob: %+v, %v", who, err)
+	}
+	if _, err := l.Lookup(t.Context(), "ldap", "locked", "uid=locked"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a token of locked: %v", err)
+	}
+	if _, err := l.Lookup(t.Context(), "ldap", "bob", "uid=bob"); err != nil {
+		t.Errorf("a token of bob: %v", err)
+	}
+	if err := Edit(w.path, func(f *File) error { _, err := f.Set("bob", secret4); return err }); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(lookEvery)
+	if _, err := l.Lookup(t.Context(), "ldap", "bob", "uid=bob"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a token of who is in the file since: %v", err)
+	}
+}
+
 func TestLookup(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "alice:"+secret4)
