@@ -106,19 +106,21 @@ func TestTokensBegin(t *testing.T) {
 // TestDamagedKeys stop the start, and stay as they are.
 func TestDamagedKeys(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"token.keys", "token-ca.key", "uploads.key"} {
-		dir := t.TempDir()
+	for _, c := range []struct{ name, content string }{
+		{"token.keys", "damaged"}, {"token-ca.key", "damaged"}, {"uploads.key", "damaged"}, {"uploads.key", strings.Repeat("ab", 40)},
+	} {
+		name, dir := c.name, t.TempDir()
 		_, _, stop := running(t, dir, configured(t, "access: public-pull"))
 		stop()
 		path := filepath.Join(dir, ".regctl", name)
-		if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := Assemble(t.Context(), Parts{Config: configured(t, "access: public-pull"), Dir: dir})
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if raw, err := os.ReadFile(path); err != nil || string(raw) != "damaged" {
+		if raw, err := os.ReadFile(path); err != nil || string(raw) != c.content {
 			t.Errorf("%s: it is %q %v", name, raw, err)
 		}
 	}

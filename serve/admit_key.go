@@ -37,7 +37,12 @@ func (a *Assembly) uploadKey(p Parts) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the key of uploads: %w", err)
 	}
-	if n, err := hex.Decode(key, raw); err != nil || n != uploadKeyLength {
+	if len(raw) != hex.EncodedLen(uploadKeyLength) {
+		err = hex.ErrLength
+	} else {
+		_, err = hex.Decode(key, raw)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: it is not the key that was written there; take it away for a new one", path)
 	}
 	return key, nil
