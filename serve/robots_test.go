@@ -534,3 +534,30 @@ func TestRobotsBesideUsers(t *testing.T) {
 		})
 	}
 }
+
+// TestRobotsClockAhead: who has expired by a clock that was wrong at the start
+// is in again as soon as that is right.
+func TestRobotsClockAhead(t *testing.T) {
+	t.Parallel()
+	dir, clock := shortDir(t), &robotClock{at: fixedNow()}
+	s := serveRobots(t, dir, privateRobots, clock, io.Discard)
+	r := robotsIn(t, dir, clock, true)
+	q := RobotRequest{Name: "ci", Scopes: []string{"**:pull"}, Expires: clock.now().Add(time.Hour)}
+	first := create(t, r, q)
+	clock.add(2 * time.Hour) // The name is free.
+	q.Expires = clock.now().Add(90 * 24 * time.Hour)
+	ci := create(t, r, q)
+	s.stop()
+	const years = 3 * 365 * 24 * time.Hour
+	for _, ahead := range []time.Duration{0, years} {
+		clock.add(ahead)
+		s = serveRobots(t, dir, privateRobots, clock, io.Discard)
+		clock.add(-ahead)
+		for login, want := range map[string]int{ci: 200, first: 401} {
+			if status, body := s.ask("GET", "/v2/", login); status != want {
+				t.Errorf("started %s ahead: %d, want %d: %s", ahead, status, want, body)
+			}
+		}
+		s.stop()
+	}
+}
