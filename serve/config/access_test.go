@@ -179,6 +179,7 @@ func TestLoginsRefused(t *testing.T) {
 func TestAuthWarnings(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
+		"auth: {ldap: {url: 'ldaps://x', userbase: y, userfilter: '(|(uid=${user})(mail=${user}))'}}":              "auth.ldap.userfilter compares more than one attribute with ${user}: a user has as many names",
 		"auth: {ldap: {url: 'ldap://x', userbase: y}}":                                                             "auth.ldap.url: without starttls: true or ldaps:// passwords cross the network",
 		"auth: {ldap: {url: 'ldap://x', userbase: y, starttls: true}}":                                             "",
 		"auth: {ldap: {url: 'ldap://localhost:389', userbase: y}}":                                                 "",

@@ -221,6 +221,9 @@ func (p *parser) checkLDAP(l *LDAP, key node) {
 			p.errorf(p.at["auth.ldap."+pattern.name], "auth.ldap.%s has no ${user} in it: whoever logs in is the same one", pattern.name)
 		}
 	}
+	if strings.Count(l.UserFilter, "=${user})") > 1 && l.UserName == "" {
+		p.warnf(p.at["auth.ldap.userfilter"], "auth.ldap.userfilter compares more than one attribute with ${user}: a user has as many names, for rules and groups as well; say in username which one is the name")
+	}
 	p.checkBind(l, key)
 	l.fill()
 }
