@@ -27,6 +27,7 @@ func (c *Config) Lint() []Problem {
 	l.unreachable()
 	l.late()
 	l.shallow()
+	l.capitals()
 	l.outdone()
 	l.addresses()
 	return l.all

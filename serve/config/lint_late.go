@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -88,6 +89,28 @@ func (l *lint) name(i int) string {
 		name += " (" + where + ")"
 	}
 	return name
+}
+
+// capitals finds users that a directory never has: there names are in lower case.
+func (l *lint) capitals() {
+	if l.c.Auth.LDAP == nil || l.c.Auth.Htpasswd != nil || l.c.Auth.Token != nil {
+		return
+	}
+	const text = "%s: nobody is called %s, as names of users of a directory are in lower case here; write %s"
+	for i, r := range l.c.Access.Rules {
+		for _, who := range r.Who {
+			if name, ok := strings.CutPrefix(who, "user:"); ok && !strings.HasPrefix(name, "/") && strings.ToLower(name) != name {
+				l.add(r.Where, text, fmt.Sprintf("access: rule %d", i+1), name, "user:"+strings.ToLower(name))
+			}
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(l.c.Groups)) {
+		for _, name := range l.c.Groups[group] {
+			if !strings.HasPrefix(name, "robot:") && strings.ToLower(name) != name {
+				l.add(l.c.Said("groups."+group), text, "groups: "+group, name, strings.ToLower(name))
+			}
+		}
+	}
 }
 
 // shallow finds a list that was meant for all repositories, and is only for
