@@ -131,16 +131,11 @@ func newEventsOf(env *Env, verb string, run eventsRun) *cobra.Command {
 
 // openEvents finds the store and its notifications.
 func (e *Env) openEvents(ctx context.Context, o *localOptions, command string) (serve.Events, config.Place, error) {
-	c, err := e.localConfig(o, command)
-	if err != nil {
-		return nil, config.Place{}, err
-	}
-	place, err := e.localStore(o, c, command)
+	parts, place, err := e.findStore(o, command)
 	if err != nil {
 		return nil, place, err
 	}
-	e.warnOtherStore(o, c, place)
-	events, err := serve.OpenEvents(ctx, serve.UpkeepParts{Dir: place.Path, Config: c, Now: e.Now, After: e.After})
+	events, err := serve.OpenEvents(ctx, parts)
 	if err != nil {
 		return nil, place, e.cannotUpkeep(err, place, command+o.flags())
 	}

@@ -57,19 +57,28 @@ func (o *localOptions) read(cmd *cobra.Command, args []string) error {
 	return noneEmpty(cmd.Flags(), "data", "config")
 }
 
-// openLocal finds the store and opens it for upkeep: here, or in the server
-// that has it. Command is what to type, such as "regctl gc".
-func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (serve.Upkeep, config.Place, error) {
+// findStore finds the store that a command is about. Command is what to type,
+// such as "regctl gc".
+func (e *Env) findStore(o *localOptions, command string) (serve.UpkeepParts, config.Place, error) {
 	c, err := e.localConfig(o, command)
 	if err != nil {
-		return nil, config.Place{}, err
+		return serve.UpkeepParts{}, config.Place{}, err
 	}
 	place, err := e.localStore(o, c, command)
 	if err != nil {
-		return nil, place, err
+		return serve.UpkeepParts{}, place, err
 	}
 	e.warnOtherStore(o, c, place)
-	parts := serve.UpkeepParts{Dir: place.Path, Config: c, Now: e.Now, After: e.After}
+	return serve.UpkeepParts{Dir: place.Path, Config: c, Now: e.Now, After: e.After}, place, nil
+}
+
+// openLocal finds the store and opens it for upkeep: here, or in the server
+// that has it.
+func (e *Env) openLocal(ctx context.Context, o *localOptions, command string) (serve.Upkeep, config.Place, error) {
+	parts, place, err := e.findStore(o, command)
+	if err != nil {
+		return nil, place, err
+	}
 	if e.verbose {
 		parts.Log = newLogs(e.Stderr, config.Log{Level: "debug"}).operator()
 	}

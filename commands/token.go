@@ -63,16 +63,11 @@ func (o *localOptions) addStore(cmd *cobra.Command, args cobra.PositionalArgs) {
 
 // openRobots finds the store and opens its robots.
 func (e *Env) openRobots(ctx context.Context, o *localOptions, command string) (serve.Robots, config.Place, error) {
-	c, err := e.localConfig(o, command)
-	if err != nil {
-		return nil, config.Place{}, err
-	}
-	place, err := e.localStore(o, c, command)
+	parts, place, err := e.findStore(o, command)
 	if err != nil {
 		return nil, place, err
 	}
-	e.warnOtherStore(o, c, place)
-	robots, err := serve.OpenRobots(ctx, serve.UpkeepParts{Dir: place.Path, Config: c, Now: e.Now, After: e.After})
+	robots, err := serve.OpenRobots(ctx, parts)
 	if err != nil {
 		return nil, place, e.cannotUpkeep(err, place, command)
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/regctl/regctl/serve/event"
 	"github.com/regctl/regctl/serve/state"
@@ -104,20 +103,12 @@ type Events interface {
 // that has it is asked, else what it left is read.
 // Errors: as of [OpenUpkeep].
 func OpenEvents(ctx context.Context, p UpkeepParts) (Events, error) {
-	if p.Now == nil {
-		p.Now = time.Now
-	}
-	if info, err := os.Stat(p.Dir); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
-	}
-	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
+	locked, held, err := p.lock(ctx)
 	switch {
-	case mayBeHeld(err):
-		return dialEvents(ctx, p.Dir, err)
 	case err != nil:
 		return nil, err
+	case held != nil:
+		return dialEvents(ctx, p.Dir, held)
 	}
 	return readEvents(ctx, p, locked)
 }

@@ -44,20 +44,12 @@ type UpkeepParts struct {
 // [storage.ErrReadOnly], [errors.ErrUnsupported] where there are no local
 // stores, and that of ctx.
 func OpenUpkeep(ctx context.Context, p UpkeepParts) (Upkeep, error) {
-	if p.Now == nil {
-		p.Now = time.Now
-	}
-	if info, err := os.Stat(p.Dir); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
-	}
-	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
+	locked, held, err := p.lock(ctx)
 	switch {
-	case mayBeHeld(err):
-		return dialControl(ctx, p.Dir, err)
 	case err != nil:
 		return nil, err
+	case held != nil:
+		return dialControl(ctx, p.Dir, held)
 	}
 	l := &local{}
 	l.atEnd(locked.Unlock)
@@ -65,6 +57,27 @@ func OpenUpkeep(ctx context.Context, p UpkeepParts) (Upkeep, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// lock makes this process the owner of the store, and sets what p leaves out.
+// If a server may have the store, held says so, and it is to be asked.
+func (p *UpkeepParts) lock(ctx context.Context) (locked *file.Locked, held, err error) {
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
+	if info, err := os.Stat(p.Dir); err != nil {
+		return nil, nil, fmt.Errorf("open store: %w", err)
+	} else if !info.IsDir() {
+		return nil, nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
+	}
+	locked, err = file.Lock(ctx, p.Dir, 0, p.After)
+	if mayBeHeld(err) {
+		return nil, err, nil
+	}
+	return locked, nil, err
 }
 
 // mayBeHeld tells whether a server may have the store that could not be locked:

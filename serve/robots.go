@@ -273,23 +273,12 @@ func (l *live) open() bool {
 // locked until Close; a server of ours that has it is asked.
 // Errors: as of [OpenUpkeep].
 func OpenRobots(ctx context.Context, p UpkeepParts) (Robots, error) {
-	if p.Now == nil {
-		p.Now = time.Now
-	}
-	if p.Log == nil {
-		p.Log = slog.New(slog.DiscardHandler)
-	}
-	if info, err := os.Stat(p.Dir); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("open store: %s is not a directory", p.Dir)
-	}
-	locked, err := file.Lock(ctx, p.Dir, 0, p.After)
+	locked, held, err := p.lock(ctx)
 	switch {
-	case mayBeHeld(err):
-		return dialRobots(ctx, p.Dir, err)
 	case err != nil:
 		return nil, err
+	case held != nil:
+		return dialRobots(ctx, p.Dir, held)
 	}
 	l := &localRobots{}
 	l.atEnd(locked.Unlock)
