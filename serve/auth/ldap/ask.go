@@ -98,6 +98,9 @@ func (d *Directory) only(c *conn, base string, scope int, filter string) (*golda
 	found, err := c.Search(goldap.NewSearchRequest(base, scope, goldap.NeverDerefAliases, 2, 0, false, filter, attributes, nil))
 	switch {
 	case goldap.IsErrorWithCode(err, goldap.LDAPResultNoSuchObject), goldap.IsErrorWithCode(err, goldap.LDAPResultInvalidDNSyntax):
+		if scope != goldap.ScopeBaseObject { // Else everybody would seem to have typed a wrong password.
+			d.link.say(slog.LevelError, "there is nothing at userbase, or the registry may not see it, so that nobody is found", slog.String("userbase", base))
+		}
 		return nil, auth.ErrUnknown
 	case goldap.IsErrorWithCode(err, goldap.LDAPResultSizeLimitExceeded), err == nil && len(found.Entries) > 1:
 		d.link.say(slog.LevelWarn, "more than one entry is of a name, so that nobody is", slog.String("filter", filter))

@@ -303,6 +303,19 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestNothingAtBase: a userbase that is misspelled is told, as it looks like a
+// wrong password of everybody.
+func TestNothingAtBase(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, time.Minute)
+	w.fake.set(func() { w.fake.code = goldap.LDAPResultNoSuchObject })
+	w.wants(t, "alice", "alice's", auth.ErrUnknown)
+	w.wants(t, "bob", "bob's", auth.ErrUnknown)
+	if n := w.log.count("there is nothing at userbase"); n != 1 {
+		t.Errorf("it is told %d times", n)
+	}
+}
+
 // TestSearchFails: what is not an answer about a user keeps nobody out for good.
 func TestSearchFails(t *testing.T) {
 	t.Parallel()
