@@ -47,9 +47,9 @@ type User struct{ Name, Hash string }
 // LDAP is what auth.ldap is to say. See the section of that name in
 // serve/config.
 type LDAP struct {
-	URL                                                  string
-	StartTLS                                             bool
-	CA, BindDN, BindFile, UserBase, UserFilter, GroupsOf string
+	URL                                                          string
+	StartTLS                                                     bool
+	CA, BindDN, BindFile, UserDN, UserBase, UserFilter, GroupsOf string
 }
 
 // Note is about a line of the configuration.
@@ -237,9 +237,13 @@ func (im *importer) ldap(n *yaml.Node) {
 		im.inexact(at.Line, "ldap_auth: certificates are always checked here; name the authority in auth.ldap.ca")
 	}
 	if at := get(n, "initial_bind_as_user"); textOf(at) == "true" {
+		// Who binds with the DN must be whom the filter finds.
 		dn := strings.ReplaceAll(l.BindDN, "${account}", "${user}")
-		im.inexact(at.Line, "ldap_auth: left out, as whom the filter does not find could log in here with their DN; if all may, write auth.ldap: {url: %q, userdn: %q}", l.URL, dn)
-		return
+		if !strings.Contains(dn, "=${user},") || !strings.HasSuffix(strings.ToLower(dn), strings.ToLower(","+l.UserBase)) {
+			im.inexact(at.Line, "ldap_auth: left out, as users with the bind_dn %s are not all under the base %q; if they may all log in, write auth.ldap: {url: %q, userdn: %q}", l.BindDN, l.UserBase, l.URL, dn)
+			return
+		}
+		l.UserDN, l.BindDN, l.BindFile, l.UserBase = dn, "", "", ""
 	}
 	if labels := get(n, "labels"); labels != nil {
 		im.ldapLabels(l, follow(labels))

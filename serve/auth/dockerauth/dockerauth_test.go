@@ -428,15 +428,15 @@ acl:
 	}
 }
 
-// A DN with the account in it is no login to search with; and the port of LDAPS
+// Where users search with a DN of their own, they do so here; and the port of LDAPS
 // means TLS.
 func TestLDAPOfTheUserItself(t *testing.T) {
 	t.Parallel()
-	file := func(more string) *dockerauth.Result {
+	file := func(base, more string) *dockerauth.Result {
 		r, err := dockerauth.Import([]byte(`
 ldap_auth:
   addr: ldap.example.com:636
-  base: o=example.com
+  base: `+base+`
   filter: (&(uid=${account})(objectClass=person))
 `+more+`acl: [{match: {account: "/.+/"}, actions: ["*"]}]
 `), dockerauth.Options{})
@@ -445,13 +445,28 @@ ldap_auth:
 		}
 		return r
 	}
-	if r := file(""); !r.Exact() || r.LDAP == nil || r.LDAP.URL != "ldaps://ldap.example.com:636" {
+	if r := file("o=x", ""); !r.Exact() || r.LDAP == nil || r.LDAP.URL != "ldaps://ldap.example.com:636" {
 		t.Errorf("%+v %v", r.LDAP, r.Notes)
 	}
-	r := file("  initial_bind_as_user: true\n  bind_dn: \"cn=${account},dc=example,dc=com\"\n")
-	if r.Exact() || r.LDAP != nil || len(r.Notes) != 1 || r.Notes[0].Line != 6 ||
-		!strings.Contains(r.Notes[0].Text, `write auth.ldap: {url: "ldaps://ldap.example.com:636", userdn: "cn=${user},dc=example,dc=com"}`) {
-		t.Errorf("%+v %v", r.LDAP, r.Notes)
+	const itself = "  initial_bind_as_user: true\n  bind_dn: \"uid=${account},ou=people,dc=example,dc=com\"\n"
+	r := file("dc=example,dc=com", itself)
+	text, err := r.Config("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.Parse("config.yml", append([]byte("version: 0.1\nstorage: {inmemory: {}}\n"), text...), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	l := c.Auth.LDAP
+	if !r.Exact() || l.UserDN != "uid=${user},ou=people,dc=example,dc=com" || l.UserFilter != "(&(uid=${user})(objectClass=person))" || l.BindDN+l.UserBase != "" {
+		t.Errorf("%+v %v", l, r.Notes)
+	}
+	for base, more := range map[string]string{"o=elsewhere": itself, "dc=example,dc=com": "  initial_bind_as_user: true\n  bind_dn: 'EXAMPLE\\${account}'\n"} {
+		r := file(base, more)
+		if r.Exact() || r.LDAP != nil || len(r.Notes) != 1 || r.Notes[0].Line != 6 || !strings.Contains(r.Notes[0].Text, "ldap_auth: left out") {
+			t.Errorf("%+v %v", r.LDAP, r.Notes)
+		}
 	}
 }
 

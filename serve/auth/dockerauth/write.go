@@ -66,7 +66,7 @@ func (r *Result) Config(htpasswd string) ([]byte, error) {
 func (l *LDAP) node() *yaml.Node {
 	n := mapping(0)
 	for _, field := range [][2]string{
-		{"url", l.URL}, {"ca", l.CA}, {"binddn", l.BindDN}, {"bindfile", l.BindFile}, {"userbase", l.UserBase},
+		{"url", l.URL}, {"ca", l.CA}, {"binddn", l.BindDN}, {"bindfile", l.BindFile}, {"userdn", l.UserDN}, {"userbase", l.UserBase},
 		{"userfilter", l.UserFilter}, {"groupof", l.GroupsOf},
 	} {
 		if field[1] != "" {
