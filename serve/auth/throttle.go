@@ -151,8 +151,9 @@ func (t *throttle) enter(name, password, addr string) (done func(error), err err
 		case err == nil:
 			t.rightNow(g)
 			t.giveBack(g)
-		case !errors.Is(err, ErrDenied): // Nobody has learned anything.
+		case errors.Is(err, ErrBusy), errors.Is(err, ErrUnavailable): // Nobody has learned anything.
 			t.giveBack(g)
+		default: // It was wrong, or is checked all the same when nobody waits for it.
 		}
 	}, nil
 }

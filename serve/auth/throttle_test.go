@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -233,7 +234,7 @@ func TestThrottleNothingLearned(t *testing.T) {
 	t.Parallel()
 	g := newGate()
 	for i := range 500 {
-		for _, result := range []error{ErrBusy, ErrUnavailable, nil} {
+		for _, result := range []error{ErrBusy, ErrUnavailable, fmt.Errorf("%w: ask: %w", ErrUnavailable, context.DeadlineExceeded), nil} {
 			if wait, _ := g.try(fmt.Sprint("user", i%20), fmt.Sprint(i, result), "192.0.2.1", result); wait != 0 {
 				t.Fatalf("after %d: it waits %v", i, wait)
 			}
@@ -241,6 +242,26 @@ func TestThrottleNothingLearned(t *testing.T) {
 	}
 	if n := g.guesses(20, "alice", "192.0.2.1"); n != pairTries {
 		t.Errorf("%d guesses are looked at, want %d", n, pairTries)
+	}
+}
+
+// TestThrottleWhoGoesAway: a check goes on when nobody waits for it any more,
+// and so it counts; the same password again does not.
+func TestThrottleWhoGoesAway(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	looked := 0
+	for i := range 3 * pairTries {
+		gone := []error{context.Canceled, fmt.Errorf("ask: %w", context.DeadlineExceeded)}[i%2]
+		if wait, _ := g.try("alice", fmt.Sprint(i), "192.0.2.1", gone); wait == 0 {
+			looked++
+		}
+	}
+	if looked != pairTries {
+		t.Errorf("%d guesses are looked at, want %d", looked, pairTries)
+	}
+	if wait, _ := g.try("alice", "0", "192.0.2.1", nil); wait != 0 {
+		t.Errorf("who comes back with the right password waits %v", wait)
 	}
 }
 
