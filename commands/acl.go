@@ -12,7 +12,7 @@ answer is no:
     - {who: everyone, what: "**:v*", deny: [overwrite, delete], because: releases never change}
     - {who: group:php, what: php/**, may: [pull, push], from: 10.0.0.0/8}
     - {who: all, what: "${user}/**", may: all}
-    - {who: anonymous, what: [php/**, base], may: pull}
+    - {who: everyone, what: [php/**, base], may: pull}
 
 who     anonymous (has not logged in), all (has logged in), everyone, user:NAME,
         group:NAME, robot:NAME. In a NAME * is anything, and /.../ a regular expression.
