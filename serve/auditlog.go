@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/regctl/regctl/serve/config"
@@ -24,16 +25,27 @@ type auditLog struct {
 	now  func() time.Time
 	file atomic.Pointer[auditFile] // Nil: there is none.
 	mu   sync.Mutex                // Held by who writes to a file, as two in turn may have one name.
+
+	openFile func(name string, flag int, mode os.FileMode) (*os.File, error) // Nil: [os.OpenFile].
 }
 
-// set makes c what is in force.
+// set makes c what is in force. The first one is even if its disk is full: it
+// is opened when there is room.
 // Errors: those of the file system; all stays as it was.
 func (l *auditLog) set(c config.Audit) error {
 	var f *auditFile
 	if c.Path != "" {
-		f = &auditFile{config: c, log: l.log, mu: &l.mu}
-		if err := f.open(); err != nil {
+		f = &auditFile{config: c, log: l.log, mu: &l.mu, openFile: os.OpenFile}
+		if l.openFile != nil {
+			f.openFile = l.openFile
+		}
+		err := f.open()
+		full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+		if err != nil && (!full || l.file.Load() != nil) {
 			return err
+		}
+		if err != nil {
+			f.tell(err)
 		}
 	}
 	if was := l.file.Swap(f); was != nil {
@@ -72,8 +84,10 @@ type auditFile struct {
 	config config.Audit
 	log    *slog.Logger
 
+	openFile func(name string, flag int, mode os.FileMode) (*os.File, error)
+
 	mu     *sync.Mutex
-	f      *os.File
+	f      *os.File // Nil: it could not be opened yet.
 	closed bool
 	lost   int  // Records that could not be written, since the last that could.
 	stuck  bool // It was told that it cannot be rotated.
@@ -84,7 +98,7 @@ func (a *auditFile) open() error {
 	if err := os.MkdirAll(filepath.Dir(a.config.Path), 0o750); err != nil {
 		return fmt.Errorf("make the directory of the audit log: %w", err)
 	}
-	f, err := os.OpenFile(a.config.Path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := a.openFile(a.config.Path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the audit log: %w", err)
 	}
@@ -118,6 +132,12 @@ func (a *auditFile) add(r auditRecord) {
 		}
 		defer a.closeFile()
 	}
+	if a.f == nil {
+		if err := a.open(); err != nil {
+			a.fail(err)
+			return
+		}
+	}
 	if a.lost > 0 {
 		gap := auditRecord{Time: r.Time, Action: "audit", Outcome: auditFailed, Reason: strconv.Itoa(a.lost) + " records before this one could not be written"}
 		if err := a.write(gap); err != nil {
@@ -136,9 +156,13 @@ func (a *auditFile) add(r auditRecord) {
 // fail counts a record as lost, and tells of the first.
 func (a *auditFile) fail(err error) {
 	if a.lost++; a.lost == 1 {
-		a.log.LogAttrs(context.Background(), slog.LevelError, "the audit log cannot be written; requests are answered all the same",
-			slog.String("file", a.config.Path), slog.Any("error", err))
+		a.tell(err)
 	}
+}
+
+func (a *auditFile) tell(err error) {
+	a.log.LogAttrs(context.Background(), slog.LevelError, "the audit log cannot be written; requests are answered all the same",
+		slog.String("file", a.config.Path), slog.Any("error", err))
 }
 
 // write appends a whole line, or nothing.

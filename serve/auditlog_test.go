@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,6 +118,44 @@ func TestAuditFull(t *testing.T) {
 	}
 	if said := log.String(); !strings.Contains(said, "the audit log is written again") || !strings.Contains(said, "lost=3") {
 		t.Error(said)
+	}
+}
+
+// TestAuditFullAtFirst: a disk that has no room for a file keeps nothing from
+// starting; one that is there already is not given up for it.
+func TestAuditFullAtFirst(t *testing.T) {
+	t.Parallel()
+	dir, full, log := t.TempDir(), true, &logBuffer{}
+	l := &auditLog{log: log.text(), now: func() time.Time { return time.Unix(1800000000, 0) }}
+	l.openFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		if full {
+			return nil, &os.PathError{Op: "open", Path: name, Err: syscall.ENOSPC}
+		}
+		return os.OpenFile(name, flag, mode)
+	}
+	c := config.Audit{Path: filepath.Join(dir, "one"), MaxSize: 1 << 20, Keep: 2}
+	if err := l.set(c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.set(config.Audit{}) })
+	if said := log.String(); !strings.Contains(said, "requests are answered all the same") || !strings.Contains(said, "no space left") {
+		t.Error(said)
+	}
+	for i := range 2 {
+		l.add(auditRecord{Request: fmt.Sprint(i)})
+	}
+	full = false
+	l.add(auditRecord{Request: "there"})
+	if got := requestsIn(t, c.Path); got != "2 records before this one could not be written there" {
+		t.Error(got)
+	}
+	full = true
+	if err := l.set(config.Audit{Path: filepath.Join(dir, "two"), MaxSize: 1 << 20, Keep: 2}); err == nil {
+		t.Error("one that can be written is given up for one that cannot")
+	}
+	l.add(auditRecord{Request: "still"})
+	if got := requestsIn(t, c.Path); !strings.HasSuffix(got, "there still") {
+		t.Error(got)
 	}
 }
 
