@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,9 @@ import (
 const (
 	// rememberFor is how long the directory is not asked the same.
 	rememberFor = time.Minute
+	// wrongAgain is how long it is not asked about a password that is still
+	// wrong: many lock a user out after five in half an hour.
+	wrongAgain = 10 * time.Minute
 	// againAfter is when it is asked again while what is remembered still holds.
 	againAfter = rememberFor / 2
 	// itselfFor is how long a user is who it was where only the user itself may
@@ -37,8 +41,9 @@ type sum [sha256.Size]byte
 
 // answer is what the directory has said.
 type answer struct {
-	who auth.Identity
-	at  time.Time
+	who  auth.Identity
+	at   time.Time
+	hold time.Duration // For how long a wrong password is not asked about.
 }
 
 // memory remembers what the directory has said.
@@ -81,7 +86,7 @@ func (m *memory) age(a answer) time.Duration {
 	if d := m.now().Sub(a.at); d >= 0 {
 		return d
 	}
-	return itselfFor
+	return math.MaxInt64
 }
 
 // Login implements [auth.Source].
@@ -103,7 +108,7 @@ func (d *Directory) Login(ctx context.Context, name, password string) (auth.Iden
 	case ok && d.age(known) < rememberFor:
 		d.start(string(key[:]), ask)
 		return known.who, nil
-	case no && d.age(wrong) < rememberFor:
+	case no && d.age(wrong) < wrong.hold:
 		return auth.Identity{}, auth.ErrDenied
 	}
 	return d.wait(ctx, string(key[:]), ask)
@@ -117,11 +122,16 @@ func (d *Directory) login(key sum, name, password string) (auth.Identity, error)
 	defer d.mu.Unlock()
 	switch {
 	case err == nil:
-		d.right.Add(key, answer{who, at})
-		d.people.Add(person(who.Name, who.ID), answer{who, at})
+		d.right.Add(key, answer{who: who, at: at})
+		d.wrong.Remove(key)
+		d.people.Add(person(who.Name, who.ID), answer{who: who, at: at})
 	case errors.Is(err, auth.ErrDenied):
 		d.right.Remove(key)
-		d.wrong.Add(key, answer{at: at})
+		hold := rememberFor
+		if d.wrong.Contains(key) {
+			hold = wrongAgain
+		}
+		d.wrong.Add(key, answer{at: at, hold: hold})
 	case errors.Is(err, auth.ErrUnknown):
 		d.right.Remove(key)
 	}
@@ -173,7 +183,7 @@ func (d *Directory) look(key, name, id string) (who auth.Identity, err error) {
 	defer d.mu.Unlock()
 	switch {
 	case err == nil:
-		d.people.Add(key, answer{who, at})
+		d.people.Add(key, answer{who: who, at: at})
 	case errors.Is(err, auth.ErrUnknown):
 		d.people.Remove(key)
 	}

@@ -95,6 +95,31 @@ func TestRemembered(t *testing.T) {
 	w.asks(t, "alice", 3)
 }
 
+// TestOldPasswordLocksNobodyOut: of what asks with an old password all night a
+// directory hears less than five times in half an hour, after which many lock.
+func TestOldPasswordLocksNobodyOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, time.Minute)
+	var heard []time.Time
+	before, most := 0, 0
+	for range 6 * 60 * 4 {
+		w.wants(t, "bob", "old", auth.ErrDenied)
+		if n, _ := w.fake.asked(userDN("bob")); n > before {
+			before = n
+			heard = append(heard, w.Now())
+			heard = slices.DeleteFunc(heard, func(at time.Time) bool { return w.Now().Sub(at) >= 30*time.Minute })
+			most = max(most, len(heard))
+		}
+		w.pass(10 * time.Second)
+	}
+	if most != 4 || before < 20 {
+		t.Errorf("it is heard %d times in half an hour, %d times in four hours", most, before)
+	}
+	w.wants(t, "bob", "bob's", nil)
+	w.pass(rememberFor)
+	w.wants(t, "bob", "bob's", nil)
+}
+
 // TestUnknownTakesAsLong: as much is asked about who is not there.
 func TestUnknownTakesAsLong(t *testing.T) {
 	t.Parallel()
@@ -354,7 +379,7 @@ func BenchmarkLoginRemembered(b *testing.B) {
 	}
 	at := newClock()
 	d.now = at.Now
-	d.right.Add(d.sum("alice", "secret"), answer{auth.Identity{Name: "alice"}, at.Now()})
+	d.right.Add(d.sum("alice", "secret"), answer{who: auth.Identity{Name: "alice"}, at: at.Now()})
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := d.Login(b.Context(), "alice", "secret"); err != nil {
