@@ -247,15 +247,16 @@ func (a *Assembly) openAudit(p Parts) error {
 	return nil
 }
 
-// auditTo puts another section audit in force. If it cannot be, the one before
-// stays: better there than nowhere.
-func (l *live) auditTo(c config.Audit) {
+// auditTo puts another section audit in force, and tells whether it is. If it
+// cannot be, the one before stays: better there than nowhere.
+func (l *live) auditTo(c config.Audit) bool {
 	if l.audit == nil || c == l.config.Audit {
-		return
+		return true
 	}
 	if err := l.audit.set(c); err != nil {
 		l.log.LogAttrs(context.Background(), slog.LevelError, "what audit says is not put in force", slog.Any("error", err))
-		return
+		return false
 	}
 	l.config.Audit = c
+	return true
 }

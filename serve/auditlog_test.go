@@ -234,6 +234,29 @@ func TestAuditCannotBeOpened(t *testing.T) {
 	}
 }
 
+// TestAuditCannotBeMoved: what cannot be put in force is not said to have
+// changed, and the file before goes on.
+func TestAuditCannotBeMoved(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	file := filepath.Join(t.TempDir(), "audit.log")
+	a, err := Assemble(t.Context(), Parts{Config: configured(t, "audit: {path: "+file+"}"), Log: log.text()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if later := a.Reconfigure(configured(t, "audit: {path: "+file+"/audit.log}")); len(later) > 0 {
+		t.Error(later)
+	}
+	if said := log.String(); !strings.Contains(said, "what audit says is not put in force") || strings.Contains(said, "the configuration has changed") {
+		t.Error(said)
+	}
+	a.live.audit.add(auditRecord{Request: "still"})
+	if got := requestsIn(t, file); got != "still" {
+		t.Error(got)
+	}
+}
+
 // BenchmarkAudit is what a record costs the request that it is about.
 func BenchmarkAudit(b *testing.B) {
 	l := &auditLog{log: (&logBuffer{}).text(), now: time.Now}

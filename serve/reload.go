@@ -122,10 +122,12 @@ func (l *live) take(c *config.Config) (later []string) {
 	now := changed(atOnce, &l.config, c)
 	admitted, refused := l.admit(c)
 	now, later = append(now, admitted...), append(later, refused...)
+	if !l.auditTo(c.Audit) {
+		now = slices.DeleteFunc(now, func(key string) bool { return key == "audit" })
+	}
 	if len(now) == 0 {
 		return later
 	}
-	l.auditTo(c.Audit)
 	if len(admitted) > 0 {
 		l.audit.add(auditRecord{Action: "configure", Outcome: auditOK, Reason: strings.Join(admitted, " ") + " changed in the configuration"})
 	}
