@@ -461,6 +461,28 @@ func TestAdvisoryDeletedStaysDeleted(t *testing.T) {
 	read(404)
 }
 
+// Caches in between, as that of nginx, keep what may be kept, with a login or
+// without: what is not for everybody says that it may not.
+func TestAdvisoryCachesInBetween(t *testing.T) {
+	t.Parallel()
+	s := advise(t, advisedRules)
+	public := s.token("", "repository:open/app:pull")
+	for _, c := range []struct{ as, repo, want string }{
+		{header("bob"), "bob/app", "private, max-age=31536000, immutable"},
+		{s.token("bob", "repository:bob/app:pull"), "bob/app", "private, max-age=31536000, immutable"},
+		{public, "open/app", "max-age=31536000, immutable"},
+		{"", "open/app", "max-age=31536000, immutable"},
+		{"", "bob/app", ""},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			a := s.as(c.as, method, "/v2/"+c.repo+"/blobs/"+string(s.digest("blob@"+c.repo)), "")
+			if got := a.header.Get("Cache-Control"); got != c.want {
+				t.Errorf("%s of %s as %.10q: status %d, Cache-Control %q, want %q", method, c.repo, c.as, a.status, got, c.want)
+			}
+		}
+	}
+}
+
 // CVE-2022-46463 and its like: nobody finds out what is there by asking for
 // what is not theirs. Unknown and forbidden are the same, to the byte.
 func TestAdvisoryUnknownOrForbidden(t *testing.T) {

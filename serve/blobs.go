@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/regctl/regctl/client/oci"
+	"github.com/regctl/regctl/serve/auth/rule"
 )
 
 // getBlob leaves ranges and conditions to net/http, and the bytes to the
@@ -37,7 +38,7 @@ func serveContent(w *response, q *request, d oci.Descriptor, content io.ReadSeek
 	describe(w, d)
 	header := w.Header()
 	header.Set("Content-Type", "application/octet-stream")
-	header.Set("Cache-Control", "max-age=31536000, immutable")
+	header.Set("Cache-Control", q.lasting())
 	c := &contentWriter{response: w}
 	http.ServeContent(c, q.Request, "", time.Time{}, content)
 	switch c.refused {
@@ -50,6 +51,17 @@ func serveContent(w *response, q *request, d oci.Descriptor, content io.ReadSeek
 		return oci.Errorf(oci.RangeInvalid, "no byte of the blob is in this range; it has %d", d.Size)
 	}
 	return &oci.Error{Code: oci.Unknown, Err: errors.New("blob cannot be sought")}
+}
+
+// lasting is the header Cache-Control of what never changes. What not everybody
+// may have is for no cache that others are answered from, either: some keep it
+// although it was asked for with a login.
+func (q *request) lasting() string {
+	const long = "max-age=31536000, immutable"
+	if s := q.session; s != nil && (s.Kind != rule.Anonymous || !s.Ruled) {
+		return "private, " + long
+	}
+	return long
 }
 
 // contentWriter keeps [http.ServeContent] from writing errors in its own way.
