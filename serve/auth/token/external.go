@@ -162,10 +162,18 @@ func (t *Trust) Verify(raw string) (Claims, error) {
 	if err := c.check(now); err != nil {
 		return Claims{}, err
 	}
-	if !ok {
+	if !ok && len(payloadOf(raw)) <= rememberUpTo {
 		in.verified.Add(sum, c)
 	}
 	return *c.Claims, nil
+}
+
+// payloadOf is the part of a token of which is remembered what it says: its
+// header may be long, with certificates.
+func payloadOf(raw string) string {
+	_, rest, _ := strings.Cut(raw, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	return payload
 }
 
 // external are the claims of a token as they are written.
