@@ -28,6 +28,7 @@ func (c *Config) Lint() []Problem {
 	l.late()
 	l.shallow()
 	l.capitals()
+	l.alone()
 	l.outdone()
 	l.addresses()
 	return l.all
