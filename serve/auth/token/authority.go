@@ -45,6 +45,7 @@ func (k *Keys) loadAuthority(now time.Time) (*authority, error) {
 		return nil, err
 	}
 	if a != nil && a.cert != nil {
+		k.caKept = true
 		return a, nil
 	}
 	var private *ecdsa.PrivateKey
@@ -117,10 +118,11 @@ func (k *Keys) newAuthority(private *ecdsa.PrivateKey, now time.Time) (a *author
 	if a.cert, err = issue(template, template, &a.key.PublicKey, a.key); err != nil {
 		return nil, err
 	}
-	if k.dir == "" {
+	if k.caKept = true; k.dir == "" {
 		return a, nil
 	}
 	if err := k.keepAuthority(a); err != nil {
+		k.caKept = false
 		k.o.Log.Error("the authority of tokens cannot be kept: after a restart there is another one, which other registries do not trust", slog.Any("error", err))
 	}
 	return a, nil

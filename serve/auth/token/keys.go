@@ -49,6 +49,7 @@ type Keys struct {
 	mu      sync.Mutex // Makes new keys.
 	retry   time.Time  // Not before that.
 	ca      *authority
+	caKept  bool // It is in its files.
 	current atomic.Pointer[ring]
 
 	verified *lru.Cache[string, *Claims] // By the token.
@@ -58,6 +59,8 @@ type Keys struct {
 type ring struct {
 	sign *key
 	old  []*key // Sign no more, and are taken until the last of their tokens has ended.
+
+	unkept bool // It would be lost at a restart.
 }
 
 // key is one that signs, or has signed.
@@ -131,7 +134,7 @@ func (k *Keys) load() error {
 // one.
 func (k *Keys) ring(now time.Time) (*ring, error) {
 	r := k.current.Load()
-	if r.sign.signs(now) {
+	if r.sign.signs(now) && !r.unkept {
 		return r, nil
 	}
 	k.mu.Lock()
@@ -143,8 +146,12 @@ func (k *Keys) ring(now time.Time) (*ring, error) {
 // of the old one only where that is no good any more.
 func (k *Keys) renew(now time.Time) (*ring, error) {
 	r := k.current.Load()
-	if r != nil && (r.sign.signs(now) || now.Before(k.retry)) {
+	switch {
+	case r == nil:
+	case now.Before(k.retry), r.sign.signs(now) && !r.unkept:
 		return r, nil
+	case r.sign.signs(now):
+		return k.keepLate(r, now), nil
 	}
 	ca, err := k.renewAuthority(now)
 	if err != nil {
@@ -157,9 +164,12 @@ func (k *Keys) renew(now time.Time) (*ring, error) {
 	if r != nil {
 		next.old = living(append([]*key{r.sign.retire(now)}, r.old...), now)
 	}
-	if err := k.keep(next); err != nil {
-		k.o.Log.Error("a new key of tokens cannot be kept", slog.Any("error", err))
+	err = k.keep(next)
+	if next.unkept = err != nil || !k.caKept; next.unkept {
 		k.retry = now.Add(tryAgain)
+	}
+	if err != nil {
+		k.o.Log.Error("a new key of tokens cannot be kept", slog.Any("error", err))
 		if r != nil && now.Before(r.sign.cert.NotAfter.Add(-longest)) {
 			return r, nil
 		}
@@ -167,6 +177,21 @@ func (k *Keys) renew(now time.Time) (*ring, error) {
 	k.ca = ca
 	k.current.Store(next)
 	return next, nil
+}
+
+// keepLate writes what could not be written when it was made.
+func (k *Keys) keepLate(r *ring, now time.Time) *ring {
+	if !k.caKept {
+		k.caKept = k.keepAuthority(k.ca) == nil
+	}
+	if !k.caKept || k.keep(r) != nil {
+		k.retry = now.Add(tryAgain) // Why, was told when it was made.
+		return r
+	}
+	k.o.Log.Info("the keys of tokens are kept now")
+	kept := &ring{sign: r.sign, old: r.old}
+	k.current.Store(kept)
+	return kept
 }
 
 // lives tells whether there may be a token of k that has not ended.

@@ -124,3 +124,45 @@ func TestCrashBetweenAuthorities(t *testing.T) {
 		chains(t, k, dir, clock)
 	}
 }
+
+// TestKeysAreKeptLate: what a full disk had no room for at the start is written
+// once there is some, and not asked for at every token.
+func TestKeysAreKeptLate(t *testing.T) {
+	t.Parallel()
+	for _, no := range []string{caKey, caCertificate, keysFile} {
+		clock, dir, tries, full := newManual(), t.TempDir(), 0, true
+		o := Options{Now: clock.Now, Give: func(name string) error {
+			if full && name == no+".new" {
+				tries++
+				return fs.ErrPermission
+			}
+			return nil
+		}}
+		k, err := OpenKeys(dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := issueTo(t, k, alice(clock.Now()), true)
+		for range 3 {
+			clock.pass(tryAgain - time.Second)
+			issueTo(t, k, alice(clock.Now()), true)
+		}
+		if tries < 2 || tries > 4 {
+			t.Errorf("%s is tried %d times in half an hour", no, tries)
+		}
+		full = false
+		clock.pass(tryAgain)
+		late := issueTo(t, k, alice(clock.Now()), true)
+		chains(t, k, dir, clock)
+		again := openKeys(t, dir, clock)
+		if _, err := again.Verify(late); err != nil {
+			t.Errorf("%s: after a restart: %v", no, err)
+		}
+		if !again.ca.cert.Equal(k.ca.cert) {
+			t.Errorf("%s: after a restart there is another CA", no)
+		}
+		if now, _ := parts(t, raw); now["kid"] != again.current.Load().sign.id {
+			t.Errorf("%s: after a restart another key signs", no)
+		}
+	}
+}
