@@ -579,6 +579,23 @@ func TestAdvisoryDeletionsOfOthers(t *testing.T) {
 	}
 }
 
+// Who may delete, and not pull, reads no manifest by deleting it.
+func TestAdvisoryDeletedManifests(t *testing.T) {
+	t.Parallel()
+	s := advise(t, "storage: {delete: {enabled: true}}"+advisedRules)
+	for _, path := range []string{string(s.digest("signature@bob/app")), string(s.digest("image@bob/app"))} {
+		if a := s.as(header("delete"), "DELETE", "/v2/bob/app/manifests/"+path, ""); a.status != 202 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	for who, want := range map[string]bool{"alice": true, "bob": true, "delete": false} {
+		a := s.as(header(who), "GET", "/v2/_regctl/deletions?raw=1", "")
+		if got := strings.Contains(a.body, `"raw":`); a.status != 200 || got != want || !strings.Contains(a.body, "bob/app") {
+			t.Errorf("%s: status %d, manifests %t: %s", who, a.status, got, a.body)
+		}
+	}
+}
+
 // CVE-2026-32589: an upload belongs to who began it, where it was begun.
 func TestAdvisoryUploadsOfOthers(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,7 @@ type guardedDeletions struct {
 
 // List implements [Deletions].
 func (g *guardedDeletions) List(ctx context.Context, o state.ListOptions) ([]state.Deletion, error) {
-	sees, err := g.rules.Deletions(ctx)
+	sees, reads, err := g.rules.Deletions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -41,5 +41,11 @@ func (g *guardedDeletions) List(ctx context.Context, o state.ListOptions) ([]sta
 		o.After = page[len(page)-1].ID
 		all = append(all, slices.DeleteFunc(page, func(d state.Deletion) bool { return !sees(d.Repo, d.Tag) })...)
 	}
-	return all[:min(len(all), want)], nil
+	all = all[:min(len(all), want)]
+	for i := range all {
+		if len(all[i].Raw) > 0 && !reads(all[i].Repo) {
+			all[i].Raw = nil
+		}
+	}
+	return all, nil
 }

@@ -1098,8 +1098,8 @@ func TestPermit(t *testing.T) {
 
 func TestDeletionsAreSeenByWhoMightHaveMadeThem(t *testing.T) {
 	t.Parallel()
-	rules := NewRules(policy(t, "user:alice php/** delete", "user:alice java/x:dev-* delete", "user:bob ** pull,push,list"))
-	sees, err := rules.Deletions(WithSession(t.Context(), user("alice")))
+	rules := NewRules(policy(t, "user:alice php/** delete", "user:alice java/x:dev-* delete", "user:alice php/a pull", "user:bob ** pull,push,list"))
+	sees, reads, err := rules.Deletions(WithSession(t.Context(), user("alice")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1109,18 +1109,21 @@ func TestDeletionsAreSeenByWhoMightHaveMadeThem(t *testing.T) {
 			t.Errorf("%s: %v", what, !want)
 		}
 	}
+	if !reads("php/a") || reads("php/b") {
+		t.Errorf("alice reads php/a: %v, php/b: %v", reads("php/a"), reads("php/b"))
+	}
 	for name, s := range map[string]*Session{"may not delete": user("bob"), "too narrow": scoped(user("alice"), "repository:php/a:delete"), "nobody": nil} {
 		ctx := t.Context()
 		if s != nil {
 			ctx = WithSession(ctx, s)
 		}
-		if _, err := rules.Deletions(ctx); !errors.Is(err, oci.Denied) {
+		if _, _, err := rules.Deletions(ctx); !errors.Is(err, oci.Denied) {
 			t.Errorf("%s: %v", name, err)
 		} else if name == "too narrow" && needed(t, err) != "registry:deletions:*" {
 			t.Errorf("it needs %s", needed(t, err))
 		}
 	}
-	if _, err := rules.Deletions(WithSession(t.Context(), scoped(user("alice"), "registry:deletions:*"))); err != nil {
+	if _, _, err := rules.Deletions(WithSession(t.Context(), scoped(user("alice"), "registry:deletions:*"))); err != nil {
 		t.Error(err)
 	}
 }

@@ -42,18 +42,20 @@ func (r *Rules) Load() *rule.Policy { return r.policy.Load() }
 func (r *Rules) Store(p *rule.Policy) { r.policy.Store(p) }
 
 // Deletions tells of what is deleted what the caller of ctx may see: what it
-// might have deleted itself.
+// might have deleted itself. It reads the manifests only where it may pull.
 // Errors: [*DeniedError].
-func (r *Rules) Deletions(ctx context.Context) (sees func(repo, tag string) bool, err error) {
+func (r *Rules) Deletions(ctx context.Context) (sees func(repo, tag string) bool, reads func(repo string) bool, err error) {
 	s := SessionFrom(ctx)
 	if s == nil {
-		return nil, noSession()
+		return nil, nil, noSession()
 	}
 	p, addr := r.Load(), addrOf(ctx)
 	if err := s.mayHave(p, addr, nameDeletions); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return func(repo, tag string) bool { return s.decide(p, addr, repo, tag, rule.Delete).Allowed }, nil
+	sees = func(repo, tag string) bool { return s.decide(p, addr, repo, tag, rule.Delete).Allowed }
+	reads = func(repo string) bool { return s.decide(p, addr, repo, "", rule.Pull).Allowed }
+	return sees, reads, nil
 }
 
 // mayHave returns nil if s has a right of the registry itself, and its token is
