@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -187,6 +188,22 @@ func (e *Env) sayRobot(made serve.RobotMade, served bool, dir string) {
 	case !served:
 		e.say("no regctl serve has %s; the next one lets it in", e.tilde(dir))
 	}
+	if pushesBlindly(made.Robot.Scopes) {
+		e.say("no scope has pull, and clients look what is there before they push; unless everyone may pull, add it: --scope 'REPOSITORY:pull,push'")
+	}
+}
+
+// pushesBlindly tells whether scopes are to push and none is to pull.
+func pushesBlindly(scopes []string) bool {
+	push := false
+	for _, scope := range scopes {
+		r, err := auth.ParseRobotScope(scope)
+		if err != nil || slices.Contains(r.May, "pull") || slices.Contains(r.May, "all") {
+			return false
+		}
+		push = push || slices.Contains(r.May, "push")
+	}
+	return push
 }
 
 // cannotCreate gives an error of [serve.Robots] its exit status.
