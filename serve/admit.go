@@ -118,7 +118,7 @@ func (a *admission) take(c *config.Config) error {
 // openAdmission opens what the configuration says of logins and rules. Nil:
 // nobody is asked.
 // Errors: [*ConfigError], those of the file system.
-func (a *Assembly) openAdmission(p Parts) (*admission, error) {
+func (a *Assembly) openAdmission(ctx context.Context, p Parts) (*admission, error) {
 	if !admits(p.Config) {
 		return nil, nil
 	}
@@ -140,7 +140,7 @@ func (a *Assembly) openAdmission(p Parts) (*admission, error) {
 			return nil, &ConfigError{"auth.token", err}
 		}
 	}
-	if ad.uploads, err = a.uploadKey(p); err != nil {
+	if ad.uploads, err = a.uploadKey(ctx, p); err != nil {
 		return nil, err
 	}
 	return ad, nil

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/regctl/regctl/serve/config"
 )
@@ -123,6 +124,40 @@ func TestDamagedKeys(t *testing.T) {
 		if raw, err := os.ReadFile(path); err != nil || string(raw) != c.content {
 			t.Errorf("%s: it is %q %v", name, raw, err)
 		}
+	}
+}
+
+// TestUploadKeyIsKeptLate: what could not be written at the start is tried again.
+func TestUploadKeyIsKeptLate(t *testing.T) {
+	t.Parallel()
+	dir, again, asked := t.TempDir(), make(chan time.Time), make(chan struct{}, 10)
+	after := func(d time.Duration) <-chan time.Time {
+		if d != keepAgain {
+			return make(chan time.Time)
+		}
+		asked <- struct{}{}
+		return again
+	}
+	inTheWay := filepath.Join(dir, ".regctl", uploadKeyFile+".new")
+	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Assemble(t.Context(), Parts{Config: configured(t, "access: public-pull"), Dir: dir, After: after})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	<-asked
+	again <- time.Time{}
+	<-asked // It did not work.
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	again <- time.Time{}
+	a.Close() // It ends what runs in the background, and waits for it.
+	raw, err := os.ReadFile(filepath.Join(dir, ".regctl", uploadKeyFile))
+	if err != nil || len(raw) != 2*uploadKeyLength {
+		t.Errorf("%q %v", raw, err)
 	}
 }
 

@@ -135,7 +135,7 @@ func (a *Assembly) assemble(ctx context.Context, p Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	admission, err := a.openAdmission(p)
+	admission, err := a.openAdmission(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -271,7 +271,7 @@ func TestQuoted(t *testing.T) {
 func TestOpenAdmission(t *testing.T) {
 	t.Parallel()
 	var a Assembly
-	if ad, err := a.openAdmission(Parts{Config: &config.Config{}}); ad != nil || err != nil {
+	if ad, err := a.openAdmission(t.Context(), Parts{Config: &config.Config{}}); ad != nil || err != nil {
 		t.Errorf("without a section: %v %v", ad, err)
 	}
 	path := filepath.Join(t.TempDir(), "htpasswd")
@@ -283,7 +283,7 @@ func TestOpenAdmission(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &config.Config{Auth: config.Auth{Htpasswd: &config.Htpasswd{Realm: "r", Path: path}}}
-	ad, err := a.openAdmission(Parts{Config: c, Now: time.Now})
+	ad, err := a.openAdmission(t.Context(), Parts{Config: c, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestOpenAdmission(t *testing.T) {
 	if err := os.WriteFile(path, []byte("damaged\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.openAdmission(Parts{Config: c, Now: time.Now}); err == nil {
+	if _, err := a.openAdmission(t.Context(), Parts{Config: c, Now: time.Now}); err == nil {
 		t.Error("a damaged file is opened")
 	}
 }
