@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/regctl/regctl/client/oci"
 	"github.com/regctl/regctl/serve/auth"
 )
 
@@ -29,6 +30,7 @@ func (l *complaints) strangers() {
 	for _, u := range f.Users() {
 		known[u.Name] = u.Name
 	}
+	l.homeless(f.Users())
 	told := map[string]bool{}
 	tell := func(where, in, name string) {
 		if known[name] == name || told[name] {
@@ -53,6 +55,26 @@ func (l *complaints) strangers() {
 			if !strings.HasPrefix(name, "robot:") {
 				tell(l.c.Said("groups."+group), "groups: "+group, name)
 			}
+		}
+	}
+}
+
+// homeless are users whose names are in no name of a repository, so that rules
+// with ${user} are nothing for them.
+func (l *complaints) homeless(users []auth.User) {
+	var names []string
+	for _, u := range users {
+		if oci.CheckRepo(u.Name) != nil || strings.Contains(u.Name, "/") {
+			names = append(names, u.Name)
+		}
+	}
+	if len(names) > 3 {
+		names = append(names[:3], "…")
+	}
+	for i, r := range l.c.Access.Rules {
+		if at := slices.IndexFunc(r.What, func(what string) bool { return strings.Contains(what, "${user}") }); at >= 0 && len(names) > 0 {
+			l.add("note", r.Where, "access: rule %d: no repository is %s for %s: these have lower case letters, digits and . _ - in their names", i+1, r.What[at], strings.Join(names, ", "))
+			return
 		}
 	}
 }
