@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -190,7 +192,7 @@ func (l *settings) access() {
 		l.own("access", c.Access.Preset)
 	default:
 		for i, r := range c.Access.Rules {
-			l.own(fmt.Sprintf("access.%d", i), showRule(r))
+			l.own(fmt.Sprintf("access.%d", i), written(showRule(r)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Groups)) {
@@ -198,12 +200,22 @@ func (l *settings) access() {
 	}
 }
 
+// written is a value in the words of the file, quotes and all.
+type written string
+
 // showRule writes a rule as it could stand in the file.
 func showRule(r rule.Rule) string {
-	parts := []string{"who: " + show(r.Who), "what: " + show(r.What)}
-	add := func(key string, list []string) {
-		if len(list) > 0 {
-			parts = append(parts, key+": "+show(list))
+	list := func(list []string) string {
+		words := make([]string, len(list))
+		for i, word := range list {
+			words[i] = plain(word)
+		}
+		return "[" + strings.Join(words, ", ") + "]"
+	}
+	parts := []string{"who: " + list(r.Who), "what: " + list(r.What)}
+	add := func(key string, values []string) {
+		if len(values) > 0 {
+			parts = append(parts, key+": "+list(values))
 		}
 	}
 	from := make([]string, len(r.From))
@@ -214,7 +226,22 @@ func showRule(r rule.Rule) string {
 	add("may", r.May)
 	add("deny", r.Deny)
 	if r.Because != "" {
-		parts = append(parts, "because: "+show(r.Because))
+		parts = append(parts, "because: "+plain(r.Because))
 	}
 	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+// plain is s as it can stand between braces: in quotes if it must.
+func plain(s string) string {
+	for i, r := range s {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r >= 0xa0 && unicode.IsLetter(r)
+		inside := i > 0 && i < len(s)-1 && strings.ContainsRune(" :;()", r) && !strings.HasPrefix(s[i:], ": ")
+		if !letter && !inside && !strings.ContainsRune("./_+", r) && (i == 0 || !strings.ContainsRune("*-", r)) {
+			return strconv.Quote(s)
+		}
+	}
+	if s == "" {
+		return `""`
+	}
+	return s
 }

@@ -32,7 +32,7 @@ func TestRules(t *testing.T) {
 	want := []string{
 		"access.0: {who: [group:php], what: [php/**], may: [pull], because: php people pull php images only} # config.yml:4",
 		"access.1: {who: [group:java], what: [java/**], may: [pull, push, list]} # config.yml:5",
-		"access.2: {who: [user:admin], what: [**], may: [all]} # config.yml:6",
+		`access.2: {who: [user:admin], what: ["**"], may: [all]} # config.yml:6`,
 		"groups.java: [carol, robot:ci] # config.yml:9",
 		"groups.php: [alice, bob] # config.yml:8",
 	}
@@ -194,6 +194,34 @@ func TestAuthWarnings(t *testing.T) {
 		if err != nil || !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %v, %q, not %q", file, err, got, want)
 		}
+	}
+}
+
+// TestShowsRulesAsTheyAreWritten: what config show says of a rule can stand in a
+// file, and means the same there.
+func TestShowsRulesAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	show := func(file string) (list []string) {
+		c, _, err := config.Parse("config.yml", []byte(file), nil)
+		if err != nil {
+			t.Fatalf("%s\n%v", file, err)
+		}
+		for _, s := range c.Settings() {
+			if strings.HasPrefix(s.Key, "access.") {
+				list = append(list, s.Value)
+			}
+		}
+		return list
+	}
+	const rules = `access:
+- {who: everyone, what: ["**:v*", "${user}/**", '/a\d{2}[b,c]/'], deny: [overwrite, delete], from: ["::1", 10.0.0.0/8]}
+- {who: ["group:a, b", 'user:/t-(.*)/', 'user:#x', "group:x y"], what: ['${user:1}/*', php/**, '*'], may: all, because: "a: b, c's \"d\" {e} - # f\\\n"}
+- {who: all, what: a, may: pull, because: "- x"}
+- {who: all, what: a, may: pull, because: "größer: ja"}
+`
+	first := show(rules)
+	if again := show("access:\n- " + strings.Join(first, "\n- ")); len(first) != 4 || !slices.Equal(first, again) {
+		t.Errorf("%q\n%q", first, again)
 	}
 }
 
