@@ -64,7 +64,8 @@ type Options struct {
 	// registry finds that too many.
 	Jobs int
 	// Warn is told of trouble that stops nothing when the registry is first
-	// spoken to; nil: nobody is.
+	// spoken to, and of pauses of more than some seconds that it asks for; nil:
+	// nobody is.
 	Warn func(error)
 	// Now, After and Jitter (from 0 up to 1) are the clock and the chance by
 	// which what failed is repeated; nil: those of this machine.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ const (
 	maxPatience = 2 * time.Minute // With one request, all attempts together.
 	firstPause  = time.Second
 	maxPause    = 30 * time.Second
+	longPause   = 5 * time.Second // People are told why nothing happens.
 )
 
 // fault is why an attempt failed, and whether it is worth another.
@@ -50,6 +52,9 @@ func (c *Client) repeated(ctx context.Context, attempt func() (*http.Response, *
 		pause := max(f.after, c.pause(n))
 		if c.now().Sub(start)+pause > maxPatience {
 			return nil, f.err
+		}
+		if f.after >= longPause && !c.gate.opens().After(c.now()) { // All others who wait, wait for the same.
+			c.warn(fmt.Errorf("%w; trying again in %s", f.err, f.after.Round(time.Second)))
 		}
 		if f.shared {
 			c.gate.shut(c.now().Add(pause)) // The next attempt waits there with all others.

@@ -56,6 +56,25 @@ func TestWhatMayPassIsRepeated(t *testing.T) {
 	}
 }
 
+// TestLongPausesAreTold: once for all who wait.
+func TestLongPausesAreTold(t *testing.T) {
+	t.Parallel()
+	f, clock := &faults{}, &clock{}
+	client := spoiled(t, f, clock, echo("hello"))
+	var told []string
+	client.warn = func(err error) { told = append(told, err.Error()) }
+	f.add(1, "GET "+tags, answers(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slowly"}]}`, "Retry-After", "59"))
+	f.add(1, "GET /v2/other/tags/list", answers(503, "", "Retry-After", "2"))
+	for _, path := range []string{tags, "/v2/other/tags/list"} {
+		if _, err := get(t, client, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "slowly") || !strings.HasSuffix(told[0], "; trying again in 59s") {
+		t.Errorf("%q", told)
+	}
+}
+
 // TestRepeatingEnds: after five attempts, or two minutes, or at once if the
 // registry wants longer than that.
 func TestRepeatingEnds(t *testing.T) {
