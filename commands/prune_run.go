@@ -403,7 +403,11 @@ func (p *pruner) tell(w *work) error {
 	case w.repo == "" || prune.Fatal(w.err), errors.Is(w.err, oci.NameUnknown):
 		return w.err
 	}
-	p.env.say("%v; %s is left alone", w.err, w.repo)
+	hint := ""
+	if w.report != nil && errors.Is(w.err, oci.Denied) { // A tag that may not go holds up those that may, night after night.
+		hint = "; tags that are to stay in any case: --exclude"
+	}
+	p.env.say("%v; %s is left alone%s", w.err, w.repo, hint)
 	return nil
 }
 
