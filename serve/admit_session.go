@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,11 +94,21 @@ func (a *admission) ask(ctx context.Context, name, password string) (auth.Identi
 	case errors.Is(err, auth.ErrDenied), errors.Is(err, auth.ErrUnknown):
 		e := &ChallengeError{Err: err}
 		if a.terms.Load().basic == "" {
-			e.Message = auth.ErrDenied.Error()
+			e.Message = wrongLogin(name, password)
 		}
 		return who, e
 	}
 	return who, err
+}
+
+// wrongLogin is what somebody is told who has a wrong password. Logs have
+// robots as "robot:NAME", which is no name to log in with: the colon ends it.
+func wrongLogin(name, password string) string {
+	name, isRobot := strings.CutPrefix(name+":"+password, "robot:")
+	if name, secret, ok := strings.Cut(name, ":"); isRobot && ok && auth.IsRobotSecret(secret) {
+		return "the name to log in with is " + strconv.Quote(name) + ", without robot:"
+	}
+	return auth.ErrDenied.Error()
 }
 
 func unavailable(err error) error {

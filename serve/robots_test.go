@@ -561,3 +561,33 @@ func TestRobotsClockAhead(t *testing.T) {
 		s.stop()
 	}
 }
+
+// TestRobotByItsNameInLogs tells who takes the name of a robot from the log
+// what to type instead.
+func TestRobotByItsNameInLogs(t *testing.T) {
+	t.Parallel()
+	s := serveRobots(t, shortDir(t), privateRobots, &robotClock{at: fixedNow()}, io.Discard)
+	secret, _ := auth.NewRobotSecret()
+	const hint = `the name to log in with is \"ci\", without robot:`
+	for _, c := range []struct {
+		name, password string
+		want           bool
+	}{
+		{"robot:ci", secret, true}, {"robot:ci", "regctl_", false}, {"robot:ci", "x", false}, {"ci", secret, false}, {"robot", "x", false},
+	} {
+		form := url.Values{"grant_type": {"password"}, "service": {"registry"}, "username": {c.name}, "password": {c.password}}
+		resp, err := http.PostForm("http://"+s.Addrs()[0].String()+"/v2/_token", form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		posted, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, body := s.ask("GET", "/v2/_token?service=registry", basicOf(c.name, c.password))
+		if status != 401 || resp.StatusCode != 401 || strings.Contains(body, hint) != c.want || strings.Contains(string(posted), hint) != c.want {
+			t.Errorf("%s: %d %s, posted %d %s", c.name, status, body, resp.StatusCode, posted)
+		}
+	}
+}

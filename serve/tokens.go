@@ -215,7 +215,7 @@ func (a *admission) token(ctx context.Context, r tokenRequest) (reply tokenJSON,
 	s = &auth.Session{Ruled: true}
 	if r.name != "" || r.password != "" {
 		if strings.Contains(r.name, ":") { // No other way can such a name come here.
-			return reply, nil, &ChallengeError{Message: auth.ErrDenied.Error(), Err: auth.ErrDenied}
+			return reply, nil, &ChallengeError{Message: wrongLogin(r.name, r.password), Err: auth.ErrDenied}
 		}
 		if s, err = a.login(ctx, r.name, r.password); err != nil {
 			return reply, nil, err
