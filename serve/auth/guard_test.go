@@ -441,6 +441,41 @@ func TestGuardMountFindsNothingOut(t *testing.T) {
 	}
 }
 
+// TestGuardTellsHowFarAnUploadIs to who has a token for what a GET is in
+// registry:2, and takes nothing for it.
+func TestGuardTellsHowFarAnUploadIs(t *testing.T) {
+	t.Parallel()
+	g := guarded(t, ocitest.NewRegistry(), "user:alice app all", "user:bob app pull")
+	up, err := as(g, user("alice")).Upload(t.Context(), "app", "", oci.UploadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := up.ID()
+	up.Close()
+	for _, c := range []struct {
+		s          *Session
+		method, id string
+		want       error
+	}{
+		{scoped(user("alice"), "repository:app:pull"), "GET", id, nil},
+		{scoped(user("alice"), "repository:app:pull"), "HEAD", id, nil},
+		{scoped(user("alice"), "repository:app:push"), "GET", id, nil},
+		{scoped(user("alice"), "repository:app:pull"), "PATCH", id, oci.Denied},
+		{scoped(user("alice"), "repository:app:pull"), "PUT", id, oci.Denied},
+		{scoped(user("alice"), "repository:app:pull"), "DELETE", id, oci.Denied},
+		{scoped(user("alice"), "repository:app:pull"), "POST", "", oci.Denied},
+		{scoped(user("alice"), "repository:other:pull"), "GET", id, oci.Denied},
+		{user("bob"), "GET", id, oci.Denied},
+	} {
+		ctx := oci.WithCaller(t.Context(), oci.Caller{Method: c.method})
+		if up, err := as(g, c.s).Upload(ctx, "app", c.id, oci.UploadOptions{}); !errors.Is(err, c.want) {
+			t.Errorf("%s by %s with %v: %v", c.method, c.s, c.s.Scope, err)
+		} else if err == nil {
+			up.Close()
+		}
+	}
+}
+
 func TestGuardUploadsBelongToSomebody(t *testing.T) {
 	t.Parallel()
 	reg := ocitest.NewRegistry()

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -56,8 +57,11 @@ func algorithmOf(d oci.Digest) digest.Algorithm {
 
 // Upload implements [oci.Writer].
 func (g *guard) Upload(ctx context.Context, repo, id string, o oci.UploadOptions) (oci.Upload, error) {
-	c, err := g.may(ctx, repo, "", rule.Push)
+	c, err := g.asker(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.mayUpload(ctx, repo, id); err != nil {
 		return nil, err
 	}
 	if err := oci.CheckRepo(repo); err != nil {
@@ -71,6 +75,21 @@ func (g *guard) Upload(ctx context.Context, repo, id string, o oci.UploadOptions
 		id = inner
 	}
 	return c.signed(repo)(g.reg.Upload(ctx, repo, id, o))
+}
+
+// mayUpload returns nil if c may begin an upload to repo, or go on with id. To
+// look how far that is a token for pulling will do, as in registry:2: for a GET
+// clients ask for no other.
+func (c *asker) mayUpload(ctx context.Context, repo, id string) error {
+	d := c.decide(c.policy, c.addr, repo, "", rule.Push)
+	looks := id != "" && (c.caller.Method == http.MethodGet || c.caller.Method == http.MethodHead)
+	switch {
+	case !d.Allowed:
+		return c.deny(ctx, d, repo, "", rule.Push)
+	case c.covers(repo, rule.Push), looks && c.covers(repo, rule.Pull):
+		return nil
+	}
+	return narrow(c.needs(repo, rule.Push)...)
 }
 
 // signed gives an upload to repo an id that only c can go on with.
