@@ -411,7 +411,7 @@ func (l *lister) explain(err error, repo string) error {
 	case catalogue && errors.Is(err, oci.Unsupported):
 		return &hinted{err, err.Error() + "; name a repository: regctl ls " + host + "/REPO"}
 	case catalogue && (errors.Is(err, oci.Unauthorized) || errors.Is(err, oci.Denied)):
-		return &hinted{err, err.Error() + ". Log in: regctl login " + host + "; or name a repository, if " + host +
+		return &hinted{err, said(err) + ". Log in: regctl login " + host + "; or name a repository, if " + host +
 			" has no catalogue: regctl ls " + host + "/REPO"}
 	case repo == "" && l.target.repo != "" && (errors.Is(err, oci.NameUnknown) || errors.Is(err, oci.NotFound)):
 		return &hinted{err, err.Error() + ". What is there: regctl ls " + l.target.address()}

@@ -222,7 +222,20 @@ func (t target) hint(err error, command, what string) error {
 	if next == "" {
 		return err
 	}
-	return &hinted{err, err.Error() + next}
+	return &hinted{err, said(err) + next}
+}
+
+// said is the text of err without what our server tells users of docker: here
+// it is said in our words.
+func said(err error) string {
+	before, after, ok := strings.Cut(err.Error(), "; log in first: docker login ")
+	if !ok {
+		return before
+	}
+	if i := strings.IndexByte(after, ' '); i >= 0 {
+		return before + after[i:]
+	}
+	return before
 }
 
 func (t target) next(err error, command, what string) string {
