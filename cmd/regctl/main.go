@@ -21,7 +21,21 @@ import (
 var version, commit string
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx := untilSignal(context.Background(), os.Interrupt, syscall.SIGTERM)
 	os.Exit(commands.Run(ctx, commands.System(commands.NewBuild(version, commit)), os.Args))
+}
+
+// untilSignal returns a context that ends with the first of these signals. When
+// it has ended, the next one ends the process: [signal.NotifyContext] would
+// still take one that comes at once.
+func untilSignal(parent context.Context, signals ...os.Signal) context.Context {
+	ctx, cancel := context.WithCancel(parent)
+	came := make(chan os.Signal, 1)
+	signal.Notify(came, signals...)
+	go func() {
+		<-came
+		signal.Stop(came)
+		cancel()
+	}()
+	return ctx
 }
